@@ -1,0 +1,56 @@
+import { Schema } from "effect"
+
+/**
+ * A statement of the outbox's own did not succeed.
+ *
+ * `unavailable`: the database is away, out of connections or shutting down; `schema`: the outbox's tables are missing,
+ * older or newer than this program, or not as it needs them; `statement`: the database refused the statement.
+ */
+export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
+  reason: Schema.Literals(["unavailable", "schema", "statement"]),
+  message: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {
+  /** Whether the same statement can succeed later without anybody changing anything. */
+  get isRetryable(): boolean {
+    return this.reason === "unavailable"
+  }
+}
+
+/** SQLSTATE classes that mean "not now": 08 connection, 53 resources, 57P0x shutdown; 40 serialization and deadlock; 25006 a standby. */
+const NOT_NOW = /^(08|53|57P|40|25006|58)/
+
+/** What postgres.js and the network give for a connection that is gone or never came. */
+const GONE = new Set([
+  "CONNECTION_CLOSED",
+  "CONNECTION_DESTROYED",
+  "CONNECTION_ENDED",
+  "CONNECT_TIMEOUT",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOENT",
+  "ENOTFOUND",
+  "EPIPE",
+  "ETIMEDOUT",
+])
+
+/** Sorts whatever a statement threw; `doing` completes "could not …". */
+export const storeError = (doing: string, cause: unknown): StoreError => {
+  const code = codeOf(cause)
+  const words = cause instanceof Error ? cause.message : String(cause)
+  if (code === "42P01" || code === "3F000" || code === "42703" || code === "42883")
+    return new StoreError({
+      reason: "schema",
+      message: `could not ${doing}: ${words}; run "drizzle-outbox migrate" on this database`,
+      cause,
+    })
+  const reason = code !== undefined && (NOT_NOW.test(code) || GONE.has(code)) ? "unavailable" : "statement"
+  return new StoreError({ reason, message: `could not ${doing}: ${words}`, cause })
+}
+
+const codeOf = (cause: unknown): string | undefined =>
+  typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+    ? cause.code
+    : undefined

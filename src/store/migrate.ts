@@ -1,0 +1,82 @@
+/** The outbox's own migrations: numbered SQL files, frozen once released, applied in order. */
+import { readdirSync, readFileSync } from "node:fs"
+import { Effect } from "effect"
+import type { Sql } from "postgres"
+import { StoreError, storeError } from "./error.ts"
+import { quoteSchema } from "./schema-name.ts"
+
+/** One numbered file of `migrations/`. */
+export interface Migration {
+  readonly version: number
+  readonly name: string
+  readonly sql: string
+}
+
+/** The migrations shipped with this version of the package, written for `schema` (default "outbox"). */
+export const migrations = (schema = "outbox"): ReadonlyArray<Migration> => {
+  const folder = new URL("../../migrations/", import.meta.url)
+  const quoted = quoteSchema(schema)
+  return readdirSync(folder)
+    .filter((name) => /^\d{4}_.*\.sql$/.test(name))
+    .sort()
+    .map((name) => ({
+      version: Number(name.slice(0, 4)),
+      name,
+      sql: readFileSync(new URL(name, folder), "utf8").replaceAll('"outbox"', quoted),
+    }))
+}
+
+/** Everything `migrate` would run on an empty database, as one SQL text for a migration folder of the user's own. */
+export const printMigrations = (schema = "outbox"): string =>
+  migrations(schema)
+    .map(({ name, sql }) => `-- drizzle-outbox ${name}\n${sql}`)
+    .join("\n")
+
+/**
+ * Applies what is missing, in one transaction, and gives the versions applied.
+ *
+ * Idempotent; when two run at once, the second waits for the first and finds nothing to do.
+ */
+export const migrate = (sql: Sql, schema = "outbox"): Effect.Effect<ReadonlyArray<number>, StoreError> =>
+  Effect.tryPromise({
+    try: () =>
+      sql.begin(async (tx) => {
+        await tx`SELECT pg_advisory_xact_lock(hashtextextended(${`drizzle-outbox migrate ${schema}`}, 0))`
+        const current = await versionOf(tx, schema)
+        const missing = migrations(schema).filter(({ version }) => version > current)
+        for (const migration of missing) await tx.unsafe(migration.sql)
+        return missing.map(({ version }) => version)
+      }),
+    catch: (cause) => storeError(`migrate schema "${schema}"`, cause),
+  })
+
+/** Fails with one sentence when the database's schema is not the one this program was built for. */
+export const checkSchema = (sql: Sql, schema = "outbox"): Effect.Effect<void, StoreError> =>
+  Effect.tryPromise({
+    try: () => versionOf(sql, schema),
+    catch: (cause) => storeError(`read the version of schema "${schema}"`, cause),
+  }).pipe(
+    Effect.flatMap((version) => {
+      const wanted = migrations(schema).at(-1)?.version ?? 0
+      if (version === wanted) return Effect.void
+      return Effect.fail(
+        new StoreError({
+          reason: "schema",
+          message:
+            version === 0
+              ? `schema "${schema}" has no outbox tables: run "drizzle-outbox migrate"`
+              : version < wanted
+                ? `schema "${schema}" is at version ${version} and this program needs ${wanted}: run "drizzle-outbox migrate"`
+                : `schema "${schema}" is at version ${version}, newer than this program (${wanted}): upgrade drizzle-outbox`,
+        }),
+      )
+    }),
+  )
+
+const versionOf = async (sql: Sql | Parameters<Parameters<Sql["begin"]>[1]>[0], schema: string): Promise<number> => {
+  const table = `${quoteSchema(schema)}.migrations`
+  const [found] = await sql<[{ exists: boolean }]>`SELECT to_regclass(${table}) IS NOT NULL AS "exists"`
+  if (!found.exists) return 0
+  const [row] = await sql.unsafe<[{ version: number }]>(`SELECT coalesce(max("version"), 0)::int AS "version" FROM ${table}`)
+  return row.version
+}
