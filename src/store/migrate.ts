@@ -73,10 +73,15 @@ export const checkSchema = (sql: Sql, schema = "outbox"): Effect.Effect<void, St
     }),
   )
 
-const versionOf = async (sql: Sql | Parameters<Parameters<Sql["begin"]>[1]>[0], schema: string): Promise<number> => {
+const versionOf = async (
+  sql: Sql | Parameters<Parameters<Sql["begin"]>[1]>[0],
+  schema: string,
+): Promise<number> => {
   const table = `${quoteSchema(schema)}.migrations`
   const [found] = await sql<[{ exists: boolean }]>`SELECT to_regclass(${table}) IS NOT NULL AS "exists"`
   if (!found.exists) return 0
-  const [row] = await sql.unsafe<[{ version: number }]>(`SELECT coalesce(max("version"), 0)::int AS "version" FROM ${table}`)
+  const [row] = await sql.unsafe<[{ version: number }]>(
+    `SELECT coalesce(max("version"), 0)::int AS "version" FROM ${table}`,
+  )
   return row.version
 }

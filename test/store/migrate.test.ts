@@ -9,7 +9,9 @@ describe("migrate", () => {
     const database = await createDatabase({ template: "none" })
     const other = postgres(database.url, { max: 1 })
     const all = migrations().map(({ version }) => version)
-    const runs = await Promise.all([migrate(database.sql), migrate(other)].map((run) => Effect.runPromise(run)))
+    const runs = await Promise.all(
+      [migrate(database.sql), migrate(other)].map((run) => Effect.runPromise(run)),
+    )
     assert.deepStrictEqual(
       runs.toSorted((a, b) => b.length - a.length),
       [all, []],
@@ -34,7 +36,8 @@ describe("migrate", () => {
 
   it("names the command to run when the schema is missing or older or newer", async () => {
     const database = await createDatabase({ template: "none" })
-    const message = () => Effect.runPromise(Effect.flip(checkSchema(database.sql))).then((error) => error.message)
+    const message = () =>
+      Effect.runPromise(Effect.flip(checkSchema(database.sql))).then((error) => error.message)
     assert.match(await message(), /no outbox tables: run "drizzle-outbox migrate"/)
     await Effect.runPromise(migrate(database.sql))
     await database.sql`INSERT INTO outbox.migrations (version) VALUES (9999)`

@@ -1,0 +1,72 @@
+/** Keeps the relay connected: a lost connection makes everything in flight unknown, and the next one starts from the lowest position. */
+import { Effect } from "effect"
+import type { BrokerConnection, BrokerError, ConnectionEnd } from "../broker/broker.ts"
+import { apply, type RelayState } from "./state.ts"
+
+/** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
+const PAUSES = [0, 50, 100, 200, 400, 1000]
+
+/** Connects again and again. Fails only when the very first answer of the broker is one that waiting does not change. */
+export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
+  let failures = 0
+  let everConnected = false
+  while (true) {
+    const before = state.counts.published
+    const failed = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const connection = yield* state.broker.connect
+        everConnected = true
+        yield* Effect.logInfo("connected to the broker").pipe(
+          Effect.annotateLogs({ profile: connection.profile.name, server: connection.profile.server }),
+        )
+        begin(state, connection)
+        // Whatever ends this scope ends the sending, too.
+        yield* Effect.addFinalizer(() => Effect.sync(() => leave(state, connection)))
+        return yield* connection.ended
+      }),
+    ).pipe(Effect.result)
+    state.brokerState = "connecting"
+    if (failed._tag === "Failure") {
+      if (!everConnected && !failed.failure.isRetryable) return yield* failed.failure
+      yield* report(state, failed.failure)
+      failures++
+    } else {
+      yield* ended(state, failed.success)
+      failures = state.counts.published > before ? 0 : failures + 1
+    }
+    yield* Effect.sleep(PAUSES[Math.min(failures, PAUSES.length - 1)]!)
+  }
+})
+
+const begin = (state: RelayState, connection: BrokerConnection): void => {
+  state.connection = connection
+  state.brokerState = "connected"
+  state.brokerWords = undefined
+  state.brokerServer = connection.profile.server
+  state.named = false
+  state.unblockedAt = state.now()
+  state.window.connected(connection.profile)
+  state.wake.openUnsafe()
+}
+
+const leave = (state: RelayState, connection: BrokerConnection): void => {
+  if (state.connection === connection) state.connection = undefined
+}
+
+const ended = (state: RelayState, end: ConnectionEnd): Effect.Effect<void> => {
+  const unnamed = end.reason === "error" && !state.named
+  const inFlight = state.window.flights.size
+  const { alone, deaths } = state.window.lost(unnamed)
+  if (alone !== undefined) apply(state, alone, { _tag: "Suspect", deaths, words: end.words })
+  state.brokerWords = end.words
+  if (end.reason === "closed") return Effect.void
+  return Effect.logWarning("the connection to the broker ended").pipe(
+    Effect.annotateLogs({ reason: end.reason, words: end.words, inFlight }),
+  )
+}
+
+const report = (state: RelayState, error: BrokerError): Effect.Effect<void> => {
+  const news = state.brokerWords !== error.message
+  state.brokerWords = error.message
+  return news ? Effect.logWarning(error.message) : Effect.void
+}

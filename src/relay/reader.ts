@@ -1,0 +1,126 @@
+/** Reads what may leave and sends it: the relay's main loop. */
+import { Effect } from "effect"
+import type { StoredMessage } from "../store/store.ts"
+import { apply, type RelayState, send } from "./state.ts"
+
+/** Shortest pause between polls, in milliseconds, right after messages were found or a nudge came. */
+const EAGER_MILLIS = 2
+/** How much longer each empty poll makes the next pause. */
+const SLOWER = 1.5
+/** Pause between looks for what is due, and for the writers that keep gaps open, in milliseconds. */
+const DUE_MILLIS = 1000
+const WRITERS_MILLIS = 100
+/** Everything ready is read again after so long, in case a message was made ready behind the relay's back. */
+const SWEEP_MILLIS = 300_000
+
+/** Reads and sends until it is interrupted; calls `drained` whenever there is nothing left to do. */
+export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained: Effect.Effect<void>) {
+  let pause = EAGER_MILLIS
+  let dueAt = 0
+  let writersAt = 0
+  let sweptAt = state.now()
+
+  /** One round; true when another may find more at once. */
+  const round = Effect.fnUntraced(function* () {
+    const now = state.now()
+    const lanes = readable(state)
+    const least =
+      state.window.suspects.size > 0 || state.window.flights.size === 0
+        ? 1
+        : Math.min(state.settings.batch, state.settings.window) / 4
+    state.hungry = true
+    if (state.connection === undefined || state.draining || lanes.length === 0) return false
+
+    send(state, state.window.nextInTurn())
+    const room = state.window.room()
+    if (room < least) return false
+    state.hungry = false
+
+    let promoted: ReadonlyArray<StoredMessage> = []
+    if (now >= dueAt) {
+      const held = new Map([...state.lanes].filter(([lane]) => !state.leaving.has(lane)))
+      const limit = Math.min(room, state.settings.batch)
+      promoted = yield* state.store.promote(held, limit)
+      dueAt = promoted.length < limit ? state.now() + DUE_MILLIS : 0
+    }
+    if (state.cursor.uncertain() && now >= writersAt) {
+      state.cursor.observe(yield* state.store.writers)
+      writersAt = state.now() + WRITERS_MILLIS
+    }
+    if (now - sweptAt >= SWEEP_MILLIS) {
+      sweptAt = now
+      state.cursor.rewind(1)
+    }
+
+    const limit = Math.max(1, Math.min(room, state.settings.batch))
+    state.window.reading()
+    const result = yield* state.store.read({
+      ...state.cursor.begin(),
+      lanes,
+      limit,
+      bytes: state.window.roomBytes(),
+    })
+    state.cursor.absorb(result)
+    const found = [
+      ...promoted,
+      ...result.seen.flatMap(({ message }) => (message === undefined ? [] : [message])),
+    ]
+    const sent = dispatch(state, found)
+    if (sent > 0 || promoted.length > 0) pause = EAGER_MILLIS
+    return state.brokerState !== "blocked" && (result.full || state.cursor.behind() || promoted.length > 0)
+  })
+
+  while (true) {
+    state.wake.closeUnsafe()
+    const more = yield* round().pipe(
+      Effect.catch((error) =>
+        Effect.as(Effect.andThen(Effect.logWarning(error.message), Effect.sleep(500)), true),
+      ),
+    )
+    if (more) {
+      // A read without I/O would not let the broker's receipts in.
+      yield* Effect.yieldNow
+      continue
+    }
+    if (state.window.idle() && !state.cursor.behind() && state.confirmed.length + state.judged.length === 0)
+      yield* drained
+    const eager = state.now() < state.eagerUntil
+    const wait = eager
+      ? EAGER_MILLIS
+      : Math.min(pause, state.cursor.uncertain() ? WRITERS_MILLIS : state.settings.pollMillis)
+    if (!eager) pause = Math.min(pause * SLOWER, state.settings.pollMillis)
+    yield* state.wake.await.pipe(Effect.timeoutOption(wait))
+  }
+})
+
+const readable = (state: RelayState): ReadonlyArray<number> =>
+  [...state.lanes.keys()].filter((lane) => !state.leaving.has(lane))
+
+/** Sends what may go of messages in order of position, and gives how many went. */
+const dispatch = (state: RelayState, messages: ReadonlyArray<StoredMessage>): number => {
+  const flying = state.brokerState === "blocked" ? destinationsInFlight(state) : undefined
+  const batch: StoredMessage[] = []
+  for (const message of messages) {
+    if (!state.lanes.has(message.lane)) continue
+    if (state.connection === undefined || flying?.has(message.destination) || state.window.room() === 0) {
+      state.cursor.rewind(message.position)
+      continue
+    }
+    if (message.expired) {
+      apply(state, message, {
+        _tag: "Expired",
+        words: "its time to live was over before it could be published",
+      })
+      continue
+    }
+    if (!state.window.admit(message)) continue
+    batch.push(message)
+    // A blocked broker is tried with one message for each destination that has none in flight: it may be they, not it.
+    flying?.add(message.destination)
+  }
+  if (!send(state, batch)) state.cursor.rewind(batch[0]?.position ?? Number.POSITIVE_INFINITY)
+  return batch.length
+}
+
+const destinationsInFlight = (state: RelayState): Set<string> =>
+  new Set([...state.window.flights.values()].map((flight) => flight.message.destination))

@@ -1,0 +1,85 @@
+/** Writes outcomes to the store in batches, while the next messages are read and sent. */
+import { Effect } from "effect"
+import type { StoredMessage } from "../store/store.ts"
+import { pauseAfter } from "./backoff.ts"
+import { feedReader, type Judgement, type RelayState, verdictOf } from "./state.ts"
+
+/** How long confirmations are gathered while more are on their way, in milliseconds. */
+const GATHER_MILLIS = 5
+/** Confirmations that are written without gathering more. */
+const BATCH = 500
+/** Positions in one statement at the most. */
+const MOST = 5000
+
+export const settleLoop = Effect.fnUntraced(function* (state: RelayState) {
+  while (true) {
+    yield* state.settle.await
+    if (state.confirmed.length < BATCH && state.window.flights.size > 0) yield* Effect.sleep(GATHER_MILLIS)
+    state.settle.closeUnsafe()
+    yield* announce(state)
+    if (state.confirmed.length > 0) yield* published(state, state.confirmed.splice(0, MOST))
+    if (state.judged.length > 0) yield* judged(state, state.judged.splice(0, MOST))
+    if (state.confirmed.length + state.judged.length > 0) state.settle.openUnsafe()
+  }
+})
+
+const published = Effect.fnUntraced(function* (state: RelayState, messages: ReadonlyArray<StoredMessage>) {
+  const positions = messages.map((message) => message.position)
+  yield* persist(state.store.published(positions, state.settings.retentionMillis > 0))
+  state.counts.published += messages.length
+  state.window.settled(messages)
+  feedReader(state)
+})
+
+const judged = Effect.fnUntraced(function* (state: RelayState, judgements: ReadonlyArray<Judgement>) {
+  const verdicts = yield* Effect.forEach(judgements, (judgement) => {
+    if (judgement.fate !== "retry") return Effect.succeed(verdictOf(state, judgement, judgement.fate))
+    return Effect.map(pauseAfter(state.settings.backoff, judgement.attempts), (retryInMillis) =>
+      verdictOf(state, judgement, { retryInMillis }),
+    )
+  })
+  const done = yield* persist(state.store.judge(verdicts))
+  for (const { message, fate, words, attempts } of judgements) {
+    if (!done.has(message.position)) {
+      state.counts.fencedOff++
+      continue
+    }
+    const fields = {
+      id: message.id,
+      event: message.event,
+      destination: message.destination,
+      key: message.key,
+      attempts,
+      reason: words,
+    }
+    if (fate === "dead") {
+      state.counts.dead++
+      yield* Effect.logWarning("message dead").pipe(Effect.annotateLogs(fields))
+    } else if (fate === "retry") {
+      state.counts.refused++
+      yield* Effect.logInfo("message refused").pipe(Effect.annotateLogs(fields))
+    }
+  }
+  state.window.settled(judgements.filter(({ fate }) => fate !== "pending").map(({ message }) => message))
+  feedReader(state)
+})
+
+/** What the broker has confirmed must be recorded, however long the database is away. */
+const persist = <A, E extends { readonly message: string }>(write: Effect.Effect<A, E>): Effect.Effect<A> =>
+  write.pipe(
+    Effect.tapError((error) => Effect.logWarning(error.message)),
+    Effect.catch(() =>
+      Effect.andThen(
+        Effect.sleep(500),
+        Effect.suspend(() => persist(write)),
+      ),
+    ),
+  )
+
+const announce = (state: RelayState): Effect.Effect<void> =>
+  Effect.forEach(
+    state.notices.splice(0),
+    ({ level, text, fields }) =>
+      (level === "warn" ? Effect.logWarning(text) : Effect.logInfo(text)).pipe(Effect.annotateLogs(fields)),
+    { discard: true },
+  )

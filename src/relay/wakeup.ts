@@ -1,0 +1,124 @@
+/** What wakes a relay before its next poll is due. */
+import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import postgres, { type Sql } from "postgres"
+
+/** Channel of the wake-up notifications of an outbox schema. */
+export const channelOf = (schema: string): string => `drizzle_outbox_${schema}`
+
+/**
+ * A source of wake-ups. One may come before the commit it announces, or never: the relay looks eagerly for a short while
+ * after each, and polls in any case.
+ */
+export class Wakeup extends Context.Service<
+  Wakeup,
+  {
+    /** Calls `wake` until the scope closes. Never fails: a source that is away is looked for again. */
+    readonly listen: (wake: () => void) => Effect.Effect<void, never, Scope.Scope>
+  }
+>()("drizzle-outbox/Wakeup") {}
+
+/** Nothing wakes the relay: polling alone. */
+export const layerPolling: Layer.Layer<Wakeup> = Layer.succeed(Wakeup, { listen: () => Effect.void })
+
+/** Nudges within one process: give it to `defineOutbox` and to the relay's `layerLocal`. */
+export interface LocalNudge {
+  /** Wakes every relay of this process that listens. Cheap, coalesced by the relay. */
+  readonly nudge: () => void
+  readonly listeners: Set<() => void>
+}
+
+export const Nudge = {
+  /** For a relay that runs in the writer's process. */
+  local: (): LocalNudge => {
+    const listeners = new Set<() => void>()
+    return {
+      listeners,
+      nudge: () => {
+        for (const wake of listeners) wake()
+      },
+    }
+  },
+
+  /**
+   * For relays elsewhere: NOTIFY through `sql`, a client of its own beside the one that writes, never inside the business
+   * transaction (where it would take a database-wide lock through the commit). One is under way at most; what comes
+   * meanwhile is one more after it. A failure is dropped: polling covers it.
+   */
+  notify: (sql: Sql, schema = "outbox"): { readonly nudge: () => void } => {
+    let running = false
+    let again = false
+    const run = (): void => {
+      running = true
+      again = false
+      sql`SELECT pg_notify(${channelOf(schema)}, '')`
+        .catch(() => {})
+        .then(() => {
+          running = false
+          if (again) run()
+        })
+    }
+    return {
+      nudge: () => {
+        if (running) again = true
+        else run()
+      },
+    }
+  },
+}
+
+/** Wake-ups from a nudge of this process. */
+export const layerLocal = (local: LocalNudge): Layer.Layer<Wakeup> =>
+  Layer.succeed(Wakeup, {
+    listen: (wake) =>
+      Effect.asVoid(
+        Effect.acquireRelease(
+          Effect.sync(() => local.listeners.add(wake)),
+          () => Effect.sync(() => local.listeners.delete(wake)),
+        ),
+      ),
+  })
+
+export interface ListenOptions {
+  readonly url: string | Redacted.Redacted<string>
+  /** Schema of the outbox. Default "outbox". */
+  readonly schema?: string
+}
+
+/**
+ * Wake-ups by LISTEN on a connection of its own, which is opened again when it is lost. Proves itself with an echo at the
+ * start: through a transaction pooler LISTEN is deaf, and then a warning says so and polling goes on alone.
+ */
+export const layerListen = (options: ListenOptions): Layer.Layer<Wakeup> =>
+  Layer.succeed(Wakeup, {
+    listen: (wake) =>
+      Effect.gen(function* () {
+        const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
+        const sql = yield* Effect.acquireRelease(
+          Effect.sync(() => postgres(url, { max: 1, onnotice: () => {}, fetch_types: false })),
+          (sql) => Effect.promise(() => sql.end({ timeout: 1 }).catch(() => {})),
+        )
+        const channel = channelOf(options.schema ?? "outbox")
+        let heard = false
+        const echo = Effect.tryPromise(async () => {
+          await sql.listen(channel, () => {
+            heard = true
+            wake()
+          })
+          await sql.notify(channel, "")
+        }).pipe(
+          Effect.andThen(Effect.sleep("1 second")),
+          Effect.timeout("10 seconds"),
+          Effect.catch((error) => Effect.logDebug("LISTEN failed", error)),
+          Effect.andThen(
+            Effect.suspend(() =>
+              heard
+                ? Effect.void
+                : Effect.logWarning(
+                    "LISTEN hears nothing (a transaction pooler, or no connection): the relay polls alone; point it at PostgreSQL itself for wake-ups",
+                  ),
+            ),
+          ),
+        )
+        yield* Effect.forkScoped(echo)
+      }),
+  })

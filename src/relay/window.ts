@@ -1,0 +1,403 @@
+/**
+ * What a relay has in flight and what it holds back.
+ *
+ * Invariant: for each destination and key, what is sent on a connection is a gap-free run from the lowest unfinished
+ * position. So two relays' streams may mix on a broker and are still in order once repeats are dropped.
+ *
+ * A message that must wait is not kept: only the lowest position left out is, and `rewind` is called with it when the
+ * reason ends, so that memory does not grow with what is held.
+ */
+import type { RefusedMessage, StoredMessage } from "../store/store.ts"
+
+/** A message on its way to the broker. */
+export interface Flight {
+  readonly message: StoredMessage
+  readonly sentAt: number
+}
+
+interface KeyState {
+  readonly lane: number
+  flying: number
+  /** Refused positions, which hold the key; the lowest is the one that may go. */
+  heads: number[]
+  /** The lowest position left out; infinite when none is. */
+  lowest: number
+  /** Next in turn, where only one message of a key may be in flight. */
+  queue: StoredMessage[]
+}
+
+export interface HeldDestination {
+  readonly since: number
+  words: string
+  /** The message that is tried when the pause is over. */
+  probe: StoredMessage
+  probing: boolean
+  /** Probes refused so far. */
+  steps: number
+  lowest: number
+  /** When the probe is due on the window's clock; unknown until the pause has been computed. */
+  probeAt: number | undefined
+}
+
+export interface WindowOptions {
+  /** Messages in flight at the most. */
+  readonly size: number
+  /** Bytes of bodies in flight at the most; a single message may pass in any case. */
+  readonly bytes: number
+  /** Reads again from this position. */
+  readonly rewind: (position: number) => void
+  /** A monotonic clock in milliseconds. */
+  readonly now: () => number
+}
+
+/** Messages of one key that wait in memory for their turn; more are left out and read again. */
+const QUEUE = 64
+
+export type Window = ReturnType<typeof makeWindow>
+
+export const makeWindow = (options: WindowOptions) => {
+  const flights = new Map<number, Flight>()
+  /** Settled by the broker or judged, but not yet in the database. */
+  const settling = new Set<number>()
+  /** Settled in the database since the read under way began, which may still show them as pending. */
+  const fresh = new Set<number>()
+  const keys = new Map<string, KeyState>()
+  const destinations = new Map<string, HeldDestination>()
+  /** Keys and destinations released since the read under way began: what it brings of them could leap ahead. */
+  const frozen = new Set<string>()
+  let turn: StoredMessage[] = []
+  let queued = 0
+  let bytes = 0
+  let pipelined = false
+  let stale = false
+  /** In flight when a connection died without naming anyone; until they are settled, one message at a time. */
+  const suspects = new Set<number>()
+  const deaths = new Map<number, number>()
+  const busy = new Int32Array(64)
+
+  const idOf = (message: StoredMessage) => `${message.destination}\0${message.key}`
+  const stateOf = (message: StoredMessage): KeyState | undefined =>
+    message.key === null ? undefined : keys.get(idOf(message))
+  const stateFor = (id: string, lane: number): KeyState => {
+    const known = keys.get(id)
+    if (known !== undefined) return known
+    const state: KeyState = { lane, flying: 0, heads: [], lowest: Number.POSITIVE_INFINITY, queue: [] }
+    keys.set(id, state)
+    return state
+  }
+  const sizeOf = (message: StoredMessage) => message.body.length
+
+  /** Takes a message out of flight; false when it is not there any more. */
+  const land = (position: number): Flight | undefined => {
+    const flight = flights.get(position)
+    if (flight === undefined) return undefined
+    flights.delete(position)
+    bytes -= sizeOf(flight.message)
+    busy[flight.message.lane]!--
+    const state = stateOf(flight.message)
+    if (state !== undefined) state.flying--
+    return flight
+  }
+
+  /** Lets a key go on after one of its messages has landed. */
+  const advance = (message: StoredMessage) => {
+    const state = stateOf(message)
+    if (state === undefined) return
+    if (state.heads.length > 0 || state.flying > 0) return
+    const next = state.queue.shift()
+    if (next !== undefined) {
+      queued--
+      take(next)
+      turn.push(next)
+      return
+    }
+    release(idOf(message), state)
+  }
+
+  /** Nothing holds the key any more: what was left out of it is read again. */
+  const release = (id: string, state: KeyState) => {
+    keys.delete(id)
+    if (state.lowest === Number.POSITIVE_INFINITY) return
+    frozen.add(id)
+    options.rewind(state.lowest)
+  }
+
+  /** Leaves out what waits in a key's queue: it is read again later. */
+  const dropQueue = (state: KeyState) => {
+    const first = state.queue[0]
+    if (first === undefined) return
+    state.lowest = Math.min(state.lowest, first.position)
+    queued -= state.queue.length
+    state.queue = []
+  }
+
+  const releaseDestination = (destination: string) => {
+    const held = destinations.get(destination)
+    if (held === undefined) return
+    destinations.delete(destination)
+    frozen.add(destination)
+    options.rewind(held.lowest)
+  }
+
+  const unhead = (message: StoredMessage) => {
+    const state = stateOf(message)
+    if (state !== undefined) state.heads = state.heads.filter((head) => head !== message.position)
+  }
+
+  const take = (message: StoredMessage) => {
+    flights.set(message.position, { message, sentAt: options.now() })
+    bytes += sizeOf(message)
+    busy[message.lane]!++
+    if (message.key !== null) stateFor(idOf(message), message.lane).flying++
+  }
+
+  return {
+    flights,
+    destinations,
+    settling,
+    suspects,
+
+    /** A new connection: what it guarantees decides whether several messages of a key may be in flight. */
+    connected: (profile: { readonly pipelined: boolean }) => {
+      pipelined = profile.pipelined
+    },
+
+    /** A read begins: whatever was released before is visible to it. */
+    reading: () => {
+      frozen.clear()
+      fresh.clear()
+      stale = false
+    },
+
+    /** Messages that may be read now. */
+    room: (): number => {
+      if (bytes >= options.bytes) return 0
+      const size = suspects.size > 0 ? 1 : options.size
+      return Math.max(0, size - flights.size - queued)
+    },
+    roomBytes: (): number => Math.max(1, options.bytes - bytes),
+    /** Nothing in flight, in turn or on its way to the database. */
+    idle: (): boolean => flights.size === 0 && settling.size === 0 && queued === 0,
+    busy: (lane: number): boolean => busy[lane]! > 0,
+    heldKeys: (): number => {
+      let held = 0
+      for (const state of keys.values()) if (state.heads.length > 0) held++
+      return held
+    },
+
+    /** Decides whether a message that was read goes now, and if so counts it as in flight. */
+    admit: (message: StoredMessage): boolean => {
+      const { position } = message
+      if (flights.has(position) || settling.has(position) || fresh.has(position)) return false
+      if (stale || frozen.has(message.destination) || (message.key !== null && frozen.has(idOf(message)))) {
+        options.rewind(position)
+        return false
+      }
+      const held = destinations.get(message.destination)
+      if (held !== undefined) {
+        held.lowest = Math.min(held.lowest, position)
+        return false
+      }
+      const state = stateOf(message)
+      if (state !== undefined) {
+        if (state.heads.length > 0) {
+          if (position !== Math.min(...state.heads) || state.flying > 0) {
+            state.lowest = Math.min(state.lowest, position)
+            return false
+          }
+        } else if (state.lowest !== Number.POSITIVE_INFINITY) {
+          state.lowest = Math.min(state.lowest, position)
+          return false
+        } else if (!pipelined && (state.flying > 0 || state.queue.length > 0)) {
+          if (state.queue.some((waiting) => waiting.position === position)) return false
+          if (state.queue.length < QUEUE && position > (state.queue.at(-1)?.position ?? 0)) {
+            state.queue.push(message)
+            queued++
+          } else state.lowest = Math.min(state.lowest, position)
+          return false
+        }
+      }
+      take(message)
+      return true
+    },
+
+    turnReady: (): boolean => turn.length > 0,
+    /** Messages whose turn has come since the last call; they count as in flight already. */
+    nextInTurn: (): ReadonlyArray<StoredMessage> => {
+      const messages = turn.filter((message) => flights.has(message.position))
+      turn = []
+      return messages
+    },
+
+    /** The broker has it. Gives false when it was settled before. */
+    confirmed: (message: StoredMessage): boolean => {
+      if (settling.has(message.position)) return false
+      settling.add(message.position)
+      busy[message.lane]!++
+      suspects.delete(message.position)
+      deaths.delete(message.position)
+      unhead(message)
+      land(message.position)
+      releaseDestination(message.destination)
+      advance(message)
+      return true
+    },
+
+    /** It is given up: its key goes on. */
+    dead: (message: StoredMessage): boolean => {
+      if (settling.has(message.position)) return false
+      settling.add(message.position)
+      busy[message.lane]!++
+      suspects.delete(message.position)
+      deaths.delete(message.position)
+      unhead(message)
+      land(message.position)
+      advance(message)
+      return true
+    },
+
+    /** It was refused this time: it holds its key until it is published or dead. */
+    refused: (message: StoredMessage): boolean => {
+      if (settling.has(message.position)) return false
+      settling.add(message.position)
+      busy[message.lane]!++
+      suspects.delete(message.position)
+      if (message.key !== null) {
+        const state = stateFor(idOf(message), message.lane)
+        if (!state.heads.includes(message.position)) state.heads.push(message.position)
+        dropQueue(state)
+      }
+      land(message.position)
+      return true
+    },
+
+    /**
+     * Takes note of the refused messages that hold keys of these lanes; lets keys go on whose refused message is no longer
+     * pending (a late confirmation of another relay, an operator).
+     */
+    hold: (refused: ReadonlyArray<RefusedMessage>, lanes: ReadonlySet<number>) => {
+      const pending = new Set<number>()
+      for (const { position, lane, destination, key } of refused) {
+        pending.add(position)
+        if (settling.has(position) || fresh.has(position)) continue
+        const state = stateFor(`${destination}\0${key}`, lane)
+        if (!state.heads.includes(position)) state.heads.push(position)
+      }
+      for (const [id, state] of [...keys]) {
+        if (!lanes.has(state.lane) || state.heads.length === 0) continue
+        state.heads = state.heads.filter(
+          (head) => pending.has(head) || flights.has(head) || settling.has(head) || fresh.has(head),
+        )
+        if (state.heads.length === 0 && state.flying === 0) release(id, state)
+      }
+    },
+
+    /**
+     * The destination is in trouble: takes everything for it out of flight and holds it. Gives the held destination when a
+     * pause begins: at the first refusal and after a refused probe.
+     */
+    holdDestination: (message: StoredMessage, words: string): HeldDestination | undefined => {
+      const known = destinations.get(message.destination)
+      const wasProbe = known?.probing === true && known.probe.position === message.position
+      const held: HeldDestination = known ?? {
+        since: options.now(),
+        words,
+        probe: message,
+        probing: false,
+        steps: 0,
+        lowest: message.position,
+        probeAt: undefined,
+      }
+      destinations.set(message.destination, held)
+      if (message.position < held.probe.position) held.probe = message
+      held.words = words
+      for (const flight of [...flights.values()]) {
+        if (flight.message.destination !== message.destination) continue
+        land(flight.message.position)
+        suspects.delete(flight.message.position)
+        held.lowest = Math.min(held.lowest, flight.message.position)
+        if (flight.message.position < held.probe.position) held.probe = flight.message
+      }
+      for (const [id, state] of keys) {
+        if (!id.startsWith(`${message.destination}\0`)) continue
+        dropQueue(state)
+        held.lowest = Math.min(held.lowest, state.lowest)
+        if (state.heads.length === 0) keys.delete(id)
+      }
+      suspects.delete(message.position)
+      if (known !== undefined && !wasProbe) return undefined
+      held.probing = false
+      held.probeAt = undefined
+      held.steps++
+      return held
+    },
+
+    /** The pause of a held destination is over: its probe, now in flight; undefined when it is not held any more. */
+    probe: (destination: string): StoredMessage | undefined => {
+      const held = destinations.get(destination)
+      if (held === undefined || held.probing) return undefined
+      held.probing = true
+      take(held.probe)
+      return held.probe
+    },
+
+    /** The connection is gone: all in flight is unknown and is read again. `unnamed`: it died over something it did not name. */
+    lost: (unnamed: boolean): { readonly alone: StoredMessage | undefined; readonly deaths: number } => {
+      let alone: StoredMessage | undefined
+      let count = 0
+      if (unnamed) {
+        const only = flights.size === 1 ? [...flights.values()][0]?.message : undefined
+        if (only !== undefined) {
+          count = (deaths.get(only.position) ?? 0) + 1
+          deaths.set(only.position, count)
+          alone = only
+        }
+        for (const position of flights.keys()) suspects.add(position)
+      }
+      let lowest = Number.POSITIVE_INFINITY
+      for (const { message } of [...flights.values()]) {
+        lowest = Math.min(lowest, message.position)
+        land(message.position)
+      }
+      for (const held of destinations.values()) held.probing = false
+      for (const [id, state] of [...keys]) {
+        dropQueue(state)
+        if (state.heads.length > 0) continue
+        lowest = Math.min(lowest, state.lowest)
+        keys.delete(id)
+      }
+      turn = []
+      stale = true
+      if (lowest !== Number.POSITIVE_INFINITY) options.rewind(lowest)
+      return { alone, deaths: count }
+    },
+
+    /** The outcome is in the database. */
+    settled: (messages: Iterable<StoredMessage>) => {
+      for (const message of messages) {
+        if (!settling.delete(message.position)) continue
+        busy[message.lane]!--
+        fresh.add(message.position)
+      }
+    },
+
+    /** Lanes that this relay holds no more: forgets their keys; nothing of theirs is in flight. */
+    dropLanes: (lanes: ReadonlySet<number>) => {
+      for (const [id, state] of [...keys]) if (lanes.has(state.lane)) keys.delete(id)
+      for (const [destination, held] of [...destinations])
+        if (lanes.has(held.probe.lane)) releaseDestination(destination)
+    },
+
+    /** The lease is gone: forgets everything but what is on its way to the database. */
+    clear: () => {
+      for (const position of [...flights.keys()]) land(position)
+      keys.clear()
+      destinations.clear()
+      suspects.clear()
+      deaths.clear()
+      turn = []
+      queued = 0
+      stale = true
+    },
+  }
+}
