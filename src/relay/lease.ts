@@ -9,6 +9,7 @@ export const leaseLoop = Effect.fnUntraced(function* (state: RelayState) {
   const every = Math.min(1000, leaseMillis / 10)
   let renewedAt = Number.NEGATIVE_INFINITY
   let holder = ""
+  let shown = ""
   while (true) {
     const start = state.now()
     if (state.lanes.size > 0 && start >= state.deadline) loseLease(state)
@@ -16,7 +17,9 @@ export const leaseLoop = Effect.fnUntraced(function* (state: RelayState) {
       holder = state.id
       renewedAt = Number.NEGATIVE_INFINITY
     }
-    const renew = start - renewedAt >= leaseMillis / 4
+    const { broker, heldDestinations } = describe(state)
+    const news = JSON.stringify([broker, heldDestinations.map(({ destination }) => destination)])
+    const renew = start - renewedAt >= leaseMillis / 4 || news !== shown
     yield* state.store
       .tick({
         relay: holder,
@@ -35,6 +38,7 @@ export const leaseLoop = Effect.fnUntraced(function* (state: RelayState) {
           state.orphans = share.orphans
           if (renew) {
             renewedAt = start
+            shown = news
             state.deadline = start + leaseMillis
           }
           return share.lanes.size === 0 && state.lanes.size === 0 ? Effect.void : adopt(state, share)

@@ -57,7 +57,9 @@ export const startPostgres = async (settings: Record<string, string> = {}): Prom
   if (options.createPostgresUser) spawnSync("chmod", ["0755", folder])
   let server = new EmbeddedPostgres(options)
   const said = (what: string, cause: unknown) =>
-    new Error(`PostgreSQL did not ${what}: ${cause instanceof Error ? cause.message : ""}\n${lines.slice(-20).join("")}`)
+    new Error(
+      `PostgreSQL did not ${what}: ${cause instanceof Error ? cause.message : ""}\n${lines.slice(-20).join("")}`,
+    )
   try {
     await server.initialise()
     await server.start()
@@ -104,7 +106,10 @@ const restoreLibraryLinks = (): void => {
   const root = join(dirname(require.resolve(packageName)), "..")
   const list = join(root, "native", "pg-symlinks.json")
   if (!existsSync(list)) return
-  for (const { source, target } of JSON.parse(readFileSync(list, "utf8")) as { source: string; target: string }[]) {
+  for (const { source, target } of JSON.parse(readFileSync(list, "utf8")) as {
+    source: string
+    target: string
+  }[]) {
     const link = join(root, target)
     if (existsSync(link)) continue
     const file = join(root, source)

@@ -15,7 +15,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const server = await startPostgres({ fsync: "off", max_prepared_transactions: "10" })
   const sql = postgres(server.url, { max: 1, onnotice: () => {} })
   await sql`CREATE DATABASE outbox_template`
-  const template = postgres(server.url.replace(/\/postgres$/, "/outbox_template"), { max: 1, onnotice: () => {} })
+  const template = postgres(server.url.replace(/\/postgres$/, "/outbox_template"), {
+    max: 1,
+    onnotice: () => {},
+  })
   await Effect.runPromise(migrate(template))
   await template.end()
   await sql.end()

@@ -21,7 +21,9 @@ export const createDatabase = async (options: { readonly template?: "none" } = {
       await sql.end()
     }
   }
-  await run(`CREATE DATABASE ${name} TEMPLATE ${options.template === "none" ? "template0" : "outbox_template"}`)
+  await run(
+    `CREATE DATABASE ${name} TEMPLATE ${options.template === "none" ? "template0" : "outbox_template"}`,
+  )
   const url = admin.replace(/\/postgres$/, `/${name}`)
   const sql = postgres(url, { onnotice: () => {} })
   return {

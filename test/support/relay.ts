@@ -61,7 +61,13 @@ export const eventually = async <A>(check: () => Promise<A> | A, seconds = 10): 
 /** Writes `count` messages by SQL in one transaction each `perTransaction`, spread over `keys` keys. */
 export const writeMessages = async (
   sql: postgres.Sql,
-  options: { readonly count: number; readonly keys?: number; readonly destination?: string; readonly key?: string; readonly body?: string },
+  options: {
+    readonly count: number
+    readonly keys?: number
+    readonly destination?: string
+    readonly key?: string
+    readonly body?: string
+  },
 ): Promise<void> => {
   await sql`
     INSERT INTO outbox.messages (event, operation, destination, key, body)
