@@ -1,7 +1,7 @@
-/** The headers a message carries on the wire: derived from its row and nothing else, so that the row equals the wire. */
+/** What a message says of itself on the wire. The names are an interface: consumers in any language read them. */
 
-/** A stored message, as far as its headers go. */
-export interface HeaderSource {
+/** A stored message, as far as its headers need it. */
+export interface StoredMessage {
   readonly position: number | bigint
   readonly id: string
   readonly event: string
@@ -10,36 +10,44 @@ export interface HeaderSource {
   readonly destination: string
   readonly version: string | null
   readonly key: string | null
-  /** The user's headers, with the correlation, causation and trace of the write. */
+  /** The user's, with correlation, causation and trace where given. */
   readonly headers: Readonly<Record<string, string>>
-  /** The database's clock at the write, ISO-8601 UTC. */
+  /** ISO 8601, the database's clock at the write. */
   readonly createdAt: string
 }
 
+export interface WireHeaderOptions {
+  /** Adds the headers that django-outbox-pattern reads (`dop-…`). Default true. */
+  readonly django?: boolean
+}
+
 /**
- * The complete headers of a message. `django` adds those that django-outbox-pattern reads (its documentation, "Headers").
+ * The headers of a stored message: `outbox-message-id`, `-event`, `-event-id`, `-operation`, `-position`, `-time`,
+ * `-key` and `-version` where there is one, and the stored headers, of which none can override these.
+ *
+ * **Details**  For django-outbox-pattern also `dop-msg-id`, `dop-msg-destination`, `dop-msg-type` (the event),
+ * `dop-msg-sent-time`, and `dop-correlation-id` where there is an `outbox-correlation-id`.
  */
 export const wireHeaders = (
-  message: HeaderSource,
-  options: { readonly django: boolean },
+  message: StoredMessage,
+  { django = true }: WireHeaderOptions = {},
 ): Record<string, string> => {
-  const headers: Record<string, string> = {
-    ...message.headers,
-    "outbox-message-id": message.id,
-    "outbox-event": message.event,
-    "outbox-event-id": message.eventId,
-    "outbox-operation": message.operation,
-    "outbox-position": String(message.position),
-    "outbox-time": message.createdAt,
-  }
-  if (message.key !== null) headers["outbox-key"] = message.key
-  if (message.version !== null) headers["outbox-version"] = message.version
-  if (options.django) {
+  const { headers: stored, key, version } = message
+  const headers: Record<string, string> = { ...stored }
+  headers["outbox-message-id"] = message.id
+  headers["outbox-event"] = message.event
+  headers["outbox-event-id"] = message.eventId
+  headers["outbox-operation"] = message.operation
+  headers["outbox-position"] = String(message.position)
+  headers["outbox-time"] = message.createdAt
+  if (key !== null) headers["outbox-key"] = key
+  if (version !== null) headers["outbox-version"] = version
+  if (django) {
     headers["dop-msg-id"] = message.id
     headers["dop-msg-destination"] = message.destination
     headers["dop-msg-type"] = message.event
     headers["dop-msg-sent-time"] = message.createdAt
-    const correlation = message.headers["outbox-correlation-id"]
+    const correlation = stored["outbox-correlation-id"]
     if (correlation !== undefined) headers["dop-correlation-id"] = correlation
   }
   return headers
