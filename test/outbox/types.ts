@@ -1,10 +1,28 @@
 /** Compiled, never run: what the compiler infers, and the sentence it answers each misuse with. */
 import { eq } from "drizzle-orm"
-import { bigint, customType, integer, jsonb, numeric, pgSchema, pgTable, pgTableCreator, text, timestamp, uuid } from "drizzle-orm/pg-core"
 import { drizzle as drizzleNode } from "drizzle-orm/node-postgres"
+import {
+  bigint,
+  customType,
+  integer,
+  jsonb,
+  numeric,
+  pgSchema,
+  pgTable,
+  pgTableCreator,
+  text,
+  timestamp,
+  uuid,
+} from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
 import { Effect, Schema } from "effect"
-import { defineOutbox, type EventBody, type OutboxError, type Transaction, transaction } from "../../src/index.ts"
+import {
+  defineOutbox,
+  type EventBody,
+  type OutboxError,
+  type Transaction,
+  transaction,
+} from "../../src/index.ts"
 
 type Same<A, B> = (<X>() => X extends A ? 1 : 2) extends <X>() => X extends B ? 1 : 2 ? true : false
 const same = <_A, _B>(_: Same<_A, _B>): void => {}
@@ -54,9 +72,18 @@ const { withOutbox, emit, effect, events } = defineOutbox({
   },
   payments: { destination: "/topic/payments", serializer: (p: Payment) => ({ id: p.id }) },
   parcels: { destination: "/topic/parcels", serializer: (p: { id: number }) => p },
-  invoices: { destination: "/topic/invoices", serializer: (p: { id: number }) => p, key: (p: { id: number }) => p.id },
+  invoices: {
+    destination: "/topic/invoices",
+    serializer: (p: { id: number }) => p,
+    key: (p: { id: number }) => p.id,
+  },
   "order.cancelled": { destination: "/topic/cancelled", serializer: (c: { id: string }) => ({ id: c.id }) },
-  checked: { table: lines, destination: "/q", operations: ["update"], schema: Schema.Struct({ id: Schema.BigInt }) },
+  checked: {
+    table: lines,
+    destination: "/q",
+    operations: ["update"],
+    schema: Schema.Struct({ id: Schema.BigInt }),
+  },
   raw: { destination: "/q", contentType: "text/plain", serializer: (s: string) => s },
 })
 
@@ -86,14 +113,25 @@ const node = drizzleNode("postgres://")
 
 export const uses = () =>
   db.transaction(async (tx) => {
-    const row = await withOutbox(tx, orders, { customerId: "c", total: "1", seen: 1, at: new Date(), counts: [1n] })
+    const row = await withOutbox(tx, orders, {
+      customerId: "c",
+      total: "1",
+      seen: 1,
+      at: new Date(),
+      counts: [1n],
+    })
     same<typeof row, typeof orders.$inferSelect>(true)
     const rows = await withOutbox(tx, payments, [{ id: 1, amount: "1" }])
     same<typeof rows, (typeof payments.$inferSelect)[]>(true)
     const updated = await withOutbox.update(tx, payments, { amount: "2" }, eq(payments.id, 1))
     same<typeof updated, (typeof payments.$inferSelect)[]>(true)
     await withOutbox.delete(tx, payments, eq(payments.id, 1), { correlationId: "c" })
-    const upserted = await withOutbox.upsert(tx, payments, { id: 1, amount: "1" }, { target: payments.id, set: { amount: "2" } })
+    const upserted = await withOutbox.upsert(
+      tx,
+      payments,
+      { id: 1, amount: "1" },
+      { target: payments.id, set: { amount: "2" } },
+    )
     same<typeof upserted, typeof payments.$inferSelect | undefined>(true)
     await withOutbox(tx, parcels, { id: 1 })
     await withOutbox(tx, invoices, { id: 1 })
@@ -138,7 +176,8 @@ export const program = () => Effect.runPromise(run)
 export const outside = () =>
   // @ts-expect-error an operation outside `transaction` lacks the service Transaction
   Effect.runPromise(inEffect)
-export const promised = (): Promise<{ id: number }> => transaction(db, (tx) => withOutbox(tx, parcels, { id: 1 }))
+export const promised = (): Promise<{ id: number }> =>
+  transaction(db, (tx) => withOutbox(tx, parcels, { id: 1 }))
 
 export const definitions = () => [
   // @ts-expect-error unknown field "totl"
