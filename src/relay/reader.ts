@@ -54,8 +54,9 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
 
     const limit = Math.max(1, Math.min(room, state.settings.batch))
     state.window.reading()
+    const pass = state.cursor.begin()
     const result = yield* state.store.read({
-      ...state.cursor.begin(),
+      ...pass,
       lanes,
       limit,
       bytes: state.window.roomBytes(),
@@ -67,7 +68,10 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
     ]
     const sent = dispatch(state, found)
     if (sent > 0 || promoted.length > 0) pause = EAGER_MILLIS
-    return state.brokerState !== "blocked" && (result.full || state.cursor.behind() || promoted.length > 0)
+    return (
+      state.brokerState !== "blocked" &&
+      (result.full || pass.from < pass.cursor || state.cursor.behind() || promoted.length > 0)
+    )
   })
 
   while (true) {

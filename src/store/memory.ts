@@ -255,11 +255,11 @@ const make = (): { store: OutboxStore["Service"]; outbox: MemoryOutbox["Service"
   return { store, outbox: { begin, rows: Effect.sync(sorted) } }
 }
 
-/** FNV-1a, folded to a lane: any even spread will do in memory. */
+/** FNV-1a, mixed and cut to six bits, a lane: any even spread will do in memory. */
 const laneOf = (text: string): number => {
   let hash = 0x811c9dc5
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-  return (hash >>> 16) % LANES
+  return Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 26
 }
 
 /** Ids that sort like positions and repeat from run to run, so that a failing seed fails again. */

@@ -389,6 +389,12 @@ describe("relay", () => {
         Effect.provide(relayLayer(url, layer)),
       )
       assert.deepStrictEqual(report, { published: 20, dead: 0, refused: 1, pending: 10 })
+      // Again, from the floor that the first has left behind.
+      yield* Effect.promise(() => writeMessages(sql, { count: 30, keys: 1 }))
+      const next = yield* runRelay({ once: true, backoff: Schedule.spaced("1 minute") }).pipe(
+        Effect.provide(relayLayer(url, layer)),
+      )
+      assert.deepStrictEqual(next, { published: 30, dead: 0, refused: 0, pending: 10 })
     }),
   )
 
