@@ -4,24 +4,36 @@ import postgres from "postgres"
 import type { TestProject } from "vitest/node"
 import { migrate } from "../../src/store/migrate.ts"
 import { startPostgres } from "./embedded-postgres.ts"
+import { startRabbit } from "./rabbitmq.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
+    /** URL of the server's "postgres" database. */
     readonly postgres: string
+    readonly rabbitmq: { readonly stompUrl: string; readonly wsUrl: string; readonly managementUrl: string }
   }
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const [server, rabbit] = await Promise.all([startPostgresWithTemplate(), startRabbit()])
+  project.provide("postgres", server.url)
+  const { stompUrl, wsUrl, managementUrl } = rabbit
+  project.provide("rabbitmq", { stompUrl, wsUrl, managementUrl })
+  return async () => {
+    await Promise.all([server.remove(), rabbit.remove()])
+  }
+}
+
+const startPostgresWithTemplate = async () => {
   const server = await startPostgres({ fsync: "off", max_prepared_transactions: "10" })
   const sql = postgres(server.url, { max: 1, onnotice: () => {} })
   await sql`CREATE DATABASE outbox_template`
+  await sql.end()
   const template = postgres(server.url.replace(/\/postgres$/, "/outbox_template"), {
     max: 1,
     onnotice: () => {},
   })
   await Effect.runPromise(migrate(template))
   await template.end()
-  await sql.end()
-  project.provide("postgres", server.url)
-  return () => server.remove()
+  return server
 }
