@@ -32,6 +32,7 @@ brokerSuite("memory", {
       },
       { scope: "attempt", message: { destination: "/no/attempt" }, words: /no attempt/, closes: true },
     ],
+    namesBeforeClosing: true,
     namedQueues: true,
   },
 })

@@ -70,7 +70,7 @@ for (const [name, url] of [
 ] as const) {
   brokerSuite(name, {
     layer: () => layerStomp({ url: url() }),
-    features: { refusals, namedQueues: true },
+    features: { refusals, namesBeforeClosing: name.includes("TCP"), namedQueues: true },
   })
 }
 
@@ -181,13 +181,13 @@ describe("what RabbitMQ refuses", () => {
     })
   })
 
-  it.each(["/exchange/missing/k", "/amq/queue/missing", "/nope/x"])(
+  it.each(["/exchange/missing/k", "/amq/queue/missing", "/nope/missing"])(
     "a subscription to %s",
     async (destination) => {
       const { subscribe } = await open()
       await expect(subscribe({ destination })).rejects.toMatchObject({
         reason: "subscription",
-        message: expect.stringContaining("missing") || expect.stringContaining("nope"),
+        message: expect.stringMatching(/rejected: .*missing/),
       })
     },
   )
@@ -247,11 +247,10 @@ describe("what arrives", () => {
     expect(waiting).toBeGreaterThan(10_000_000)
     connection.destroy()
     expect(kinds(await outcome).every((kind) => kind === "Lost")).toBe(true)
-    const before = proxy.received()
     proxy.resume()
-    await new Promise((resolve) => setTimeout(resolve, 300))
-    // The proxy's own kernel may have held some; of what waited here nothing follows.
-    expect(proxy.received() - before).toBeLessThan(count * 1000 - waiting + 2_000_000)
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    // All that the proxy may still find is what had left the process before.
+    expect(proxy.received()).toBeLessThan(count * 1300 - waiting)
   })
 })
 
@@ -317,7 +316,7 @@ describe("connecting", () => {
       reason: "outage",
       words: expect.stringContaining("no sign of life"),
     })
-    expect(performance.now() - started).toBeLessThan(2000)
+    expect(performance.now() - started).toBeLessThan(5000)
     expect(kinds(await outcome)).toEqual(["Lost"])
   })
 

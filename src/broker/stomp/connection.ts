@@ -12,7 +12,7 @@ import type { Endpoint } from "./endpoint.ts"
 import { bodyLength, encodeSend } from "./frame.ts"
 import type { Frame } from "./parser.ts"
 import { profileOf, type StompProfile } from "./profile.ts"
-import { type ErrorMeaning, meaningOf, wordsOf } from "./refusal.ts"
+import { blamesContent, type ErrorMeaning, meaningOf, wordsOf } from "./refusal.ts"
 import { openSession, type Session, type SessionEnd, type SessionOptions } from "./session.ts"
 import { makeSubscriptions } from "./subscriptions.ts"
 
@@ -207,6 +207,9 @@ const makeConnection = (
     if (how._tag === "silent") {
       return { reason: "outage", words: `no sign of life from ${endpoint.label} for ${how.milliseconds} ms` }
     }
+    if (how.said !== undefined && blamesContent(how.said)) {
+      return { reason: "error", words: `${endpoint.label} closed the connection: ${how.said}` }
+    }
     for (const { message } of inFlight.values()) {
       const length = bodyLength(message)
       if (length > profile.silentLimit) {
@@ -214,7 +217,8 @@ const makeConnection = (
         return { reason: "error", words }
       }
     }
-    const cause = how.error === undefined ? "" : `: ${how.error.message}`
+    const words = how.said ?? how.error?.message
+    const cause = words === undefined ? "" : `: ${words}`
     return { reason: "outage", words: `${endpoint.label} closed the connection${cause}` }
   }
 

@@ -19,6 +19,7 @@
  * | SEND `/queue/q`, declared otherwise | `precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-…' for queue 'q' in vhost '/': …` | closed |
  * | SEND over `max_message_size` (128 MiB) | `precondition_failed: PRECONDITION_FAILED - message size 600000 is larger than configured max size 500000` | closed |
  * | frames after one that closes | `Processing error: Processing error` each, possibly *before* the ERROR that explains | closed |
+ * | over WebSocket, anything that closes | none; close code 1000 with the reason `STOMP died` | closed |
  * | connection closed by an operator | `AMQP channel died: Reason: {shutdown,{connection_closing,{server_initiated_close,320,…` | closed |
  */
 import type { Outgoing, RefusalScope } from "../broker.ts"
@@ -164,6 +165,9 @@ const rules: ReadonlyArray<Rule> = [
     matches: (name) => (message) => message.headers["transaction"] === name,
   },
 ]
+
+/** Whether the reason given with the end of a WebSocket is that of a connection that ended over what it was sent. */
+export const blamesContent = (said: string): boolean => said === "STOMP died"
 
 const outage = /CONNECTION_FORCED|server_initiated_close,320|connection_closing|\bshutdown\b/
 

@@ -9,7 +9,7 @@ import { Client, type IStompSocket, StompSocketState, Versions } from "@stomp/st
 import { Redacted } from "effect"
 import type { Endpoint } from "./endpoint.ts"
 import { type Frame, makeParser, ProtocolError } from "./parser.ts"
-import { openWire, type TlsOptions } from "./wire.ts"
+import { isWebSocket, openWire, type TlsOptions } from "./wire.ts"
 import { makeWriteQueue } from "./write-queue.ts"
 
 export interface SessionOptions {
@@ -20,7 +20,7 @@ export interface SessionOptions {
 
 /** Why a session ended: by its socket, by silence, by bytes that are no STOMP. */
 export type SessionEnd =
-  | { readonly _tag: "socket"; readonly error: Error | undefined }
+  | { readonly _tag: "socket"; readonly error: Error | undefined; readonly said: string | undefined }
   | { readonly _tag: "silent"; readonly milliseconds: number }
   | { readonly _tag: "garbage"; readonly words: string }
 
@@ -47,6 +47,7 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
   let ended = false
   let connected = false
   let silent = false
+  let silence = 2 * options.heartbeat
   let first = ""
 
   const end = (how: SessionEnd) => {
@@ -66,6 +67,8 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
     if (ended) return
     if (frame.command === "CONNECTED") {
       connected = true
+      // The broker may promise less than it was asked for; stompjs waits for twice what it promised.
+      silence = 2 * Math.max(options.heartbeat, Number(frame.headers["heart-beat"]?.split(",")[0]) || 0)
       socket.feed(frame)
     } else if (frame.command === "RECEIPT" && frame.headers["receipt-id"]?.startsWith("close-")) {
       socket.feed(frame)
@@ -92,10 +95,10 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
     }
   }
 
-  const wire = openWire(endpoint, options.tls, {
+  const wire = openWire(endpoint, options.tls, options.heartbeat, {
     onOpen: () => socket.opened(),
     onData,
-    onClose: (error) => end({ _tag: "socket", error }),
+    onClose: (error, said) => end({ _tag: "socket", error, said }),
   })
   const queue = makeWriteQueue(wire.write)
   const socket = makeStompSocket(endpoint.label, {
@@ -107,8 +110,8 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
     terminate: () =>
       end(
         silent
-          ? { _tag: "silent", milliseconds: 2 * options.heartbeat }
-          : { _tag: "socket", error: undefined },
+          ? { _tag: "silent", milliseconds: silence }
+          : { _tag: "socket", error: undefined, said: undefined },
       ),
   })
   const client = new Client({
@@ -121,7 +124,9 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
     },
     reconnectDelay: 0,
     heartbeatIncoming: options.heartbeat,
-    heartbeatOutgoing: options.heartbeat,
+    // Over WebSocket none are promised, but sent as its pings: RabbitMQ 3.10's web_stomp kills its watch over them, and
+    // the connection with it, as soon as its flow control has set in once ({unexpected_message,resume}).
+    heartbeatOutgoing: isWebSocket(endpoint) ? 0 : options.heartbeat,
     discardWebsocketOnCommFailure: true,
     onHeartbeatLost: () => {
       silent = true

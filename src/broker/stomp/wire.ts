@@ -23,8 +23,8 @@ export interface TlsOptions {
 export interface WireEvents {
   readonly onOpen: () => void
   readonly onData: (bytes: Buffer) => void
-  /** Once, at the end; with the error that ended it, if any. */
-  readonly onClose: (error: Error | undefined) => void
+  /** Once, at the end; with the error that ended it and what the peer said of it, if any. */
+  readonly onClose: (error: Error | undefined, said: string | undefined) => void
 }
 
 export interface Wire {
@@ -35,10 +35,11 @@ export interface Wire {
   readonly destroy: () => void
 }
 
-export const openWire = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wire =>
-  endpoint.scheme === "ws" || endpoint.scheme === "wss"
-    ? openWebSocket(endpoint, tls, events)
-    : openSocket(endpoint, tls, events)
+/** `pingEvery`: milliseconds between pings of a WebSocket, 0 for none. */
+export const openWire = (endpoint: Endpoint, tls: TlsOptions, pingEvery: number, events: WireEvents): Wire =>
+  isWebSocket(endpoint) ? openWebSocket(endpoint, tls, pingEvery, events) : openSocket(endpoint, tls, events)
+
+export const isWebSocket = ({ scheme }: Endpoint): boolean => scheme === "ws" || scheme === "wss"
 
 const openSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wire => {
   const { host, port } = endpoint
@@ -53,7 +54,7 @@ const openSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wi
   socket.on("error", (error) => {
     failure ??= error
   })
-  socket.once("close", () => events.onClose(failure))
+  socket.once("close", () => events.onClose(failure, undefined))
   return {
     write: (bytes, done) => void socket.write(bytes, () => done()),
     end: () => void socket.end(),
@@ -64,7 +65,7 @@ const openSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wi
   }
 }
 
-const openWebSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wire => {
+const openWebSocket = (endpoint: Endpoint, tls: TlsOptions, pingEvery: number, events: WireEvents): Wire => {
   // The label has no login in it: the password belongs into CONNECT, not into an HTTP header.
   const socket = new WebSocket(endpoint.label, ["v12.stomp"], {
     ...tls,
@@ -73,15 +74,25 @@ const openWebSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents):
     skipUTF8Validation: true,
   })
   let failure: Error | undefined
-  socket.once("open", events.onOpen)
+  let pinging: NodeJS.Timeout | undefined
+  socket.once("open", () => {
+    if (pingEvery > 0) pinging = setInterval(() => socket.ping(), pingEvery)
+    events.onOpen()
+  })
   socket.on("message", (data: Buffer) => events.onData(data))
   socket.on("error", (error) => {
     failure ??= error
   })
-  socket.once("close", () => events.onClose(failure))
+  socket.once("close", (_code, said) => {
+    clearInterval(pinging)
+    events.onClose(failure, said.length === 0 ? undefined : said.toString())
+  })
   return {
     write: (bytes, done) => socket.send(bytes, { binary: true }, () => done()),
     end: () => socket.close(),
-    destroy: () => socket.terminate(),
+    destroy: () => {
+      clearInterval(pinging)
+      socket.terminate()
+    },
   }
 }
