@@ -134,14 +134,21 @@ export const makeState = Effect.fnUntraced(function* (
   return state
 })
 
+/** Leaves a line for the log, from where no Effect runs. */
+export const note = (
+  state: RelayState,
+  level: "warn" | "info",
+  text: string,
+  fields: Record<string, unknown> = {},
+): void => {
+  state.notices.push({ level, text, fields })
+  state.settle.openUnsafe()
+}
+
 /** The lease is over: what has not left the process never does, and nothing is this relay's any more. */
 export const loseLease = (state: RelayState): void => {
   if (state.lanes.size > 0)
-    state.notices.push({
-      level: "warn",
-      text: "the lease ended before it was renewed: starting again",
-      fields: { relay: state.id },
-    })
+    note(state, "warn", "the lease ended before it was renewed: starting again", { relay: state.id })
   state.connection?.destroy()
   state.lanes.clear()
   state.leaving.clear()
@@ -187,7 +194,7 @@ const onSettlement = (
     if (state.brokerState === "blocked") {
       state.brokerState = "connected"
       state.unblockedAt = state.lastReceiptAt
-      state.notices.push({ level: "info", text: "the broker confirms again", fields: {} })
+      note(state, "info", "the broker confirms again", {})
     }
   } else if (settlement._tag === "Refused") state.named = true
   apply(state, message, settlement)
@@ -217,10 +224,10 @@ export const apply = (state: RelayState, message: StoredMessage, seen: Seen): vo
           attempts: held.probe.attempts,
           fate: "pending",
         })
-        state.notices.push({
-          level: "warn",
-          text: "destination held",
-          fields: { destination: message.destination, reason: outcome.words, probes: held.steps - 1 },
+        note(state, "warn", "destination held", {
+          destination: message.destination,
+          reason: outcome.words,
+          probes: held.steps - 1,
         })
       }
       break

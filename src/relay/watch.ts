@@ -1,7 +1,7 @@
 /** Looks at what waits too long: receipts that do not come, destinations whose next probe is due. */
 import { Effect } from "effect"
 import { pauseAfter } from "./backoff.ts"
-import { apply, type RelayState, send } from "./state.ts"
+import { apply, note, type RelayState, send } from "./state.ts"
 
 const EVERY_MILLIS = 100
 
@@ -41,11 +41,8 @@ const lookForSilence = (state: RelayState): void => {
   if (silent && state.brokerState === "connected" && now - state.lastReceiptAt >= limit) {
     state.brokerState = "blocked"
     state.brokerWords = `no receipts for ${limit} ms while the connection lives`
-    state.notices.push({
-      level: "warn",
-      text: "the broker confirms nothing: sending stops until it does",
-      fields: { inFlight: state.window.flights.size },
+    note(state, "warn", "the broker confirms nothing: sending stops until it does", {
+      inFlight: state.window.flights.size,
     })
-    state.settle.openUnsafe()
   }
 }

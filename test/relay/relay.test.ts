@@ -4,6 +4,7 @@ import postgres from "postgres"
 import type { Outgoing } from "../../src/broker/broker.ts"
 import { layerMemory, MemoryBroker } from "../../src/broker/memory.ts"
 import { runRelay } from "../../src/relay/relay.ts"
+import { assertInOrder, firstArrivals } from "../support/arrivals.ts"
 import { createDatabase } from "../support/postgres.ts"
 import { eventually, relayLayer, startRelay, writeMessages } from "../support/relay.ts"
 
@@ -20,28 +21,6 @@ const broker = Effect.map(Layer.build(layerMemory()), (context) => ({
 
 const keyOf = (message: Outgoing) => message.headers["outbox-key"]
 
-/** Positions of first arrivals per key, in the order of arrival. */
-const arrivals = (accepted: ReadonlyArray<Outgoing>) => {
-  const seen = new Set<string>()
-  const byKey = new Map<string, number[]>()
-  for (const message of accepted) {
-    if (seen.has(message.id)) continue
-    seen.add(message.id)
-    const key = `${message.destination} ${keyOf(message)}`
-    byKey.set(key, [...(byKey.get(key) ?? []), Number(message.headers["outbox-position"])])
-  }
-  return { ids: seen, byKey }
-}
-
-const assertOrdered = (accepted: ReadonlyArray<Outgoing>) => {
-  for (const [key, positions] of arrivals(accepted).byKey)
-    assert.deepStrictEqual(
-      positions,
-      positions.toSorted((a, b) => a - b),
-      `order of ${key}`,
-    )
-}
-
 describe("relay", () => {
   it.live("publishes what is pending, in order per key, and records it", () =>
     Effect.gen(function* () {
@@ -57,7 +36,7 @@ describe("relay", () => {
         }),
       )
       assert.strictEqual(faults.accepted.length, 5000)
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -112,7 +91,7 @@ describe("relay", () => {
         }
         await eventually(() => assert.strictEqual(faults.accepted.length, 90))
       })
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -155,7 +134,7 @@ describe("relay", () => {
       yield* Effect.promise(() => writeMessages(sql, { count: 400, keys: 10 }))
       const { lines } = yield* startRelay(relayLayer(url, layer), { backoff: Schedule.spaced("300 millis") })
       yield* Effect.promise(async () => {
-        await eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 360))
+        await eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 360))
         const held = async () => {
           const rows =
             await sql`SELECT position, attempts, last_error FROM outbox.messages WHERE published_at IS NULL ORDER BY position`
@@ -170,9 +149,9 @@ describe("relay", () => {
         assert.strictEqual(first?.["last_error"], "not now")
         assert.isTrue(rest.every((row) => row["attempts"] === 0))
         allow = true
-        await eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 400))
+        await eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 400))
       })
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
       assert.isTrue(lines.some((line) => line.text === "message refused" && line.annotations["key"] === "k3"))
     }),
   )
@@ -190,17 +169,17 @@ describe("relay", () => {
       const options = { backoff: Schedule.spaced("1 second") }
       const first = yield* startRelay(relayLayer(url, layer), options)
       yield* Effect.promise(() =>
-        eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 10)),
+        eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 10)),
       )
       yield* first.stop
       yield* startRelay(relayLayer(url, layer), options)
       yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 400)))
-      assert.strictEqual(arrivals(faults.accepted).ids.size, 10)
+      assert.strictEqual(firstArrivals(faults.accepted).ids.size, 10)
       allow = true
       yield* Effect.promise(() =>
-        eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 20)),
+        eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 20)),
       )
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -217,7 +196,9 @@ describe("relay", () => {
         maxAttempts: 3,
         backoff: Schedule.spaced("100 millis"),
       })
-      yield* Effect.promise(() => eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 4)))
+      yield* Effect.promise(() =>
+        eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 4)),
+      )
       const [dead] = yield* Effect.promise(() => sql`SELECT * FROM outbox.messages WHERE dead_at IS NOT NULL`)
       assert.strictEqual(dead?.["last_error"], "refused 3 times: never")
       const deaths = lines.filter((line) => line.text === "message dead")
@@ -228,7 +209,7 @@ describe("relay", () => {
         destination: "/topic/test",
         key: "k",
       })
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -247,7 +228,7 @@ describe("relay", () => {
       })
       yield* startRelay(relayLayer(url, layer), { backoff: Schedule.spaced("200 millis") })
       yield* Effect.promise(async () => {
-        await eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 300))
+        await eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 300))
         await new Promise((resolve) => setTimeout(resolve, 1000))
         const rows =
           await sql`SELECT attempts, last_error, dead_at FROM outbox.messages WHERE published_at IS NULL ORDER BY position`
@@ -259,9 +240,9 @@ describe("relay", () => {
           assert.strictEqual(relay?.["state"].heldDestinations[0]?.destination, "/exchange/nope")
         }, 2)
         mend()
-        await eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 400), 3)
+        await eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 400), 3)
       })
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -287,7 +268,7 @@ describe("relay", () => {
         })
       })
       assert.isAtMost(faults.accepted.length, 3000 + 5 * 200)
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -343,14 +324,14 @@ describe("relay", () => {
         await eventually(() => assert.isTrue(lines.some((line) => /confirms nothing/.test(line.text))))
         await new Promise((resolve) => setTimeout(resolve, 500))
         unblock()
-        await eventually(() => assert.strictEqual(arrivals(faults.accepted).ids.size, 100))
+        await eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 100))
       })
       const rows = yield* Effect.promise(
         () => sql`SELECT 1 FROM outbox.messages WHERE attempts > 0 OR dead_at IS NOT NULL`,
       )
       assert.strictEqual(rows.length, 0)
       assert.strictEqual(lines.filter((line) => line.text === "connected to the broker").length, 1)
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -428,9 +409,9 @@ describe("relay", () => {
       })
       yield* Effect.promise(() => writeMessages(sql, { count: 100, key: "k2" }))
       yield* Effect.promise(() =>
-        eventually(() => assert.isAtLeast(arrivals(faults.accepted).ids.size, 1500)),
+        eventually(() => assert.isAtLeast(firstArrivals(faults.accepted).ids.size, 1500)),
       )
-      assertOrdered(faults.accepted)
+      assertInOrder(faults.accepted)
     }),
   )
 })
