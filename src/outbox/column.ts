@@ -25,10 +25,17 @@ const float: ColumnForm = { form: "number; NaN and infinities are refused", js: 
 /** The digits, whichever `mode` the column has: JSON numbers lose them past 2^53. */
 const digits: ColumnForm = {
   form: "string of digits, in every mode",
+  js: (value) => {
+    if (Number.isNaN(value)) throw new NoJsonForm("NaN has no JSON form as an integer")
+    return JSON.stringify(String(value))
+  },
+  sql: asText,
+}
+const decimal: ColumnForm = {
+  form: "string, as PostgreSQL writes it (NaN and Infinity too)",
   js: (value) => JSON.stringify(String(value)),
   sql: asText,
 }
-const decimal: ColumnForm = { ...digits, form: "string, as PostgreSQL writes it" }
 const lossyDecimal: ColumnForm = {
   form: "string of the JavaScript number (trailing zeros and far digits are lost in this mode)",
   js: decimal.js,
@@ -36,7 +43,7 @@ const lossyDecimal: ColumnForm = {
 const numbers: ColumnForm = { form: "array of numbers", js: jsonText }
 const asIs: ColumnForm = { form: "the JSON value itself", js: jsonText }
 const timestamp: ColumnForm = {
-  form: "string, ISO-8601 UTC with milliseconds, years 1 to 9999; without time zone it counts as UTC",
+  form: "string, ISO-8601 UTC with milliseconds, 1000-01-01 to 9999-12-30; without time zone it counts as UTC",
   js: (value) => `"${value instanceof Date ? isoText(value) : timestampText(String(value))}"`,
 }
 const timestampSql =
@@ -44,7 +51,7 @@ const timestampSql =
   (expression: SQL): SQL => {
     const utc = zoned ? sql`(${expression}) AT TIME ZONE 'UTC'` : sql`(${expression})`
     // The other branch fails on purpose, where the JavaScript form is refused too.
-    return sql`CASE WHEN ${utc} >= '0001-01-01' AND ${utc} < '10000-01-01' THEN to_json(to_char(${utc}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) WHEN (${expression}) IS NOT NULL THEN to_json(((${expression})::text || ' has no JSON form')::integer) END`
+    return sql`CASE WHEN ${utc} >= '1000-01-01' AND ${utc} < '9999-12-31' THEN to_json(to_char(${utc}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) WHEN (${expression}) IS NOT NULL THEN to_json(((${expression})::text || ' has no JSON form')::integer) END`
   }
 
 /** `columnType` (as Drizzle names it) → JSON form. */

@@ -97,7 +97,10 @@ const writeObject = (value: object, path: string): string | undefined => {
   return `${text}}`
 }
 
-/** A date as ISO-8601 UTC with milliseconds, in the years 1 to 9999. */
+/**
+ * A date as ISO-8601 UTC with milliseconds, from 1000-01-01 to 9999-12-30: years of four digits in every time zone, as
+ * neither PostgreSQL's text nor `Date` agree on others.
+ */
 export const isoText = (date: Date, path = ""): string => {
   const time = date.getTime()
   if (!(time >= FIRST && time <= LAST))
@@ -105,8 +108,8 @@ export const isoText = (date: Date, path = ""): string => {
   return date.toISOString()
 }
 
-const FIRST = Date.parse("0001-01-01T00:00:00.000Z")
-const LAST = Date.parse("9999-12-31T23:59:59.999Z")
+const FIRST = Date.parse("1000-01-01T00:00:00.000Z")
+const LAST = Date.parse("9999-12-30T23:59:59.999Z")
 
 /** Bytes as base64, unbroken, padded. */
 export const base64 = (bytes: Uint8Array): string =>

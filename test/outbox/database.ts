@@ -1,6 +1,17 @@
 /** A database with the outbox's tables and some of a user's own, and a log of the statements that go to it. */
 import { asc, sql } from "drizzle-orm"
-import { bigint, integer, numeric, pgSchema, pgTable, pgTableCreator, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core"
+import {
+  bigint,
+  integer,
+  numeric,
+  pgSchema,
+  pgTable,
+  pgTableCreator,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
 import { afterAll, beforeAll, beforeEach } from "vitest"
 import { messages } from "../../src/schema.ts"

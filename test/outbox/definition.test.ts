@@ -41,7 +41,15 @@ const bad: readonly (readonly [string, unknown])[] = [
   ["CR, LF or NUL", { table, destination: "/q", headers: { a: "b\r" } }],
   ["CR, LF or NUL", { table, destination: "/q", headers: { "a\n": "b" } }],
   ...[
-    ...["outbox-key", "OUTBOX-x", "dop-msg-id", "amqp-message-id", "_AMQ_DUPL_ID", "traceparent", "destination"],
+    ...[
+      "outbox-key",
+      "OUTBOX-x",
+      "dop-msg-id",
+      "amqp-message-id",
+      "_AMQ_DUPL_ID",
+      "traceparent",
+      "destination",
+    ],
     ...["receipt", "content-length", "Content-Type", "message-id", "transaction", "persistent"],
   ].map((name) => [`"${name}" is reserved`, { table, destination: "/q", headers: { [name]: "a" } }] as const),
 ]

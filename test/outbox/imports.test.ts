@@ -7,15 +7,16 @@ const packages = (module: URL, seen = new Set<string>(), found = new Set<string>
   if (seen.has(module.href)) return found
   seen.add(module.href)
   const source = readFileSync(module, "utf8").replaceAll(/^\s*(\/\/|\*|\/\*).*$/gm, "")
-  for (const [, clause, name] of source.matchAll(/^(?:import|export)\b([^"']*?)\s*(?:from\s*)?"([^"]+)"/gm)) {
-    if (name === undefined || /^\s+type\b/.test(clause ?? "")) continue
-    const values = /^\s*\{([^}]*)\}\s*$/.exec(clause?.replace(/\bfrom\b/, "") ?? "")?.[1]?.split(",")
-    if (values?.every((value) => value.trim() === "" || value.trim().startsWith("type "))) continue
+  for (const [, type, clause, name = ""] of source.matchAll(IMPORT)) {
+    const names = clause?.startsWith("{") ? clause.slice(1, -1).split(",") : ["all"]
+    if (type !== undefined || names.every((entry) => /^\s*(type\s|$)/.test(entry))) continue
     if (name.startsWith(".")) packages(new URL(name, module), seen, found)
     else found.add(name)
   }
   return found
 }
+
+const IMPORT = /^(?:import|export)\s+(type\s+)?(?:(\{[^}]*\}|\*(?: as \w+)?|\w+)\s+from\s+)?"([^"\s]+)"/gm
 
 it("is drizzle-orm and effect: no broker client, no WebSocket, no driver", () => {
   const loaded = [...packages(new URL("../../src/index.ts", import.meta.url))]

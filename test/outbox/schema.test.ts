@@ -1,6 +1,6 @@
 /** The Drizzle tables and the migrations say the same. */
 import { getTableColumns, is, SQL } from "drizzle-orm"
-import { getTableConfig, type PgColumn, type PgTable, PgDialect } from "drizzle-orm/pg-core"
+import { getTableConfig, type PgColumn, PgDialect, type PgTable } from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
 import type { ReservedSql } from "postgres"
 import { afterAll, beforeAll, expect, it } from "vitest"
@@ -22,10 +22,14 @@ afterAll(async () => {
 const tables: Record<string, PgTable> = { messages, relays, lanes, migrations }
 
 /** PostgreSQL's own wording of an expression, by which two spellings compare. */
-const dialect = new PgDialect({ casing: undefined })
+const dialect = new PgDialect()
 const written = (value: unknown): string => {
   if (is(value, SQL)) return dialect.sqlToQuery(value.inlineParams()).sql
-  return typeof value === "object" ? `'${JSON.stringify(value)}'` : typeof value === "string" ? `'${value}'` : String(value)
+  return typeof value === "object"
+    ? `'${JSON.stringify(value)}'`
+    : typeof value === "string"
+      ? `'${value}'`
+      : String(value)
 }
 
 it("has every table of the migrations and no other", async () => {
@@ -47,7 +51,7 @@ it.each(Object.keys(tables))("%s: columns, types, nullability, defaults, generat
       notNull: column.notNull || column.primary,
       identity: column.generatedIdentity ? "a" : "",
       generated: column.generated ? "s" : "",
-      hasExpression: column.hasDefault && !column.generatedIdentity || column.generated !== undefined,
+      hasExpression: (column.hasDefault && !column.generatedIdentity) || column.generated !== undefined,
       keyAsName: column.keyAsName,
     })),
   ).toEqual(
@@ -90,7 +94,9 @@ it.each(Object.keys(tables))("%s: primary key, indexes and checks by name", asyn
       ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = i.indexrelid ORDER BY attnum) AS columns
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = ${`outbox.${name}`}::regclass`
   const primary = indexes.find((row) => row["primary"])
-  expect(config.columns.filter((column) => column.primary).map((column) => column.name)).toEqual(primary?.["columns"])
+  expect(config.columns.filter((column) => column.primary).map((column) => column.name)).toEqual(
+    primary?.["columns"],
+  )
   const bare = (predicate: string) => predicate.replaceAll(/["() ]/g, "")
   const byName = (a: { name: unknown }, b: { name: unknown }) => String(a.name).localeCompare(String(b.name))
   expect(

@@ -13,7 +13,11 @@ beforeEach(() => {
 })
 const { withOutbox, effect } = defineOutbox(
   {
-    items: { table: items, destination: "/q", serializer: (i) => ({ id: i.id, bad: i.name === "bad" ? Number.NaN : 0 }) },
+    items: {
+      table: items,
+      destination: "/q",
+      serializer: (i) => ({ id: i.id, bad: i.name === "bad" ? Number.NaN : 0 }),
+    },
     note: { destination: "/n", serializer: (n: { text: string }) => n },
   },
   { nudge: { nudge: () => void nudges++ } },
@@ -35,7 +39,11 @@ describe("transaction(db, effect)", () => {
           const row = yield* effect.withOutbox(items, { id: 1, name: "a" })
           yield* effect.withOutbox(items, [{ id: 2, name: "b" }])
           yield* effect.withOutbox.update(items, { name: "c" }, eq(items.id, 2))
-          yield* effect.withOutbox.upsert(items, { id: 3, name: "d" }, { target: items.id, set: { name: "e" } })
+          yield* effect.withOutbox.upsert(
+            items,
+            { id: 3, name: "d" },
+            { target: items.id, set: { name: "e" } },
+          )
           yield* effect.withOutbox.delete(items, eq(items.id, 1))
           yield* effect.emit("note", { text: "t" })
           assert.strictEqual((yield* query((tx) => tx.select().from(items))).length, 2)
@@ -60,7 +68,10 @@ describe("transaction(db, effect)", () => {
   it.effect("rolls back on failure and gives the typed error unchanged", () =>
     Effect.gen(function* () {
       const failed = yield* Effect.flip(
-        transaction(test.db, Effect.andThen(effect.withOutbox(items, { id: 1, name: "a" }), Effect.fail("mine" as const))),
+        transaction(
+          test.db,
+          Effect.andThen(effect.withOutbox(items, { id: 1, name: "a" }), Effect.fail("mine" as const)),
+        ),
       )
       assert.strictEqual(failed, "mine")
       assert.deepStrictEqual(yield* stored, { items: [], messages: [] })
@@ -70,7 +81,10 @@ describe("transaction(db, effect)", () => {
   it.effect("rolls back on a defect", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(
-        transaction(test.db, Effect.andThen(effect.withOutbox(items, { id: 1, name: "a" }), Effect.die("defect"))),
+        transaction(
+          test.db,
+          Effect.andThen(effect.withOutbox(items, { id: 1, name: "a" }), Effect.die("defect")),
+        ),
       )
       assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
       assert.deepStrictEqual(yield* stored, { items: [], messages: [] })
@@ -89,10 +103,14 @@ describe("transaction(db, effect)", () => {
 
   it.effect("tells refusals and the database's errors apart", () =>
     Effect.gen(function* () {
-      const refused = yield* Effect.flip(transaction(test.db, effect.withOutbox(items, { id: 1, name: "bad" })))
+      const refused = yield* Effect.flip(
+        transaction(test.db, effect.withOutbox(items, { id: 1, name: "bad" })),
+      )
       assert.instanceOf(refused, OutboxError)
       assert.strictEqual(refused.reason, "unencodable")
-      const failed = yield* Effect.flip(transaction(test.db, effect.withOutbox(items, { id: 1, name: sql`1 / 0` })))
+      const failed = yield* Effect.flip(
+        transaction(test.db, effect.withOutbox(items, { id: 1, name: sql`1 / 0` })),
+      )
       assert.strictEqual(failed.reason, "database")
       assert.isFalse(failed.isRetryable)
       const retryable = yield* Effect.flip(

@@ -20,7 +20,11 @@ const { withOutbox, emit, events } = defineOutbox({
   items: {
     table: items,
     publish: [
-      { destination: ["/topic/items", "/topic/copies"], version: "v1", serializer: (i) => ({ n: i.id, twice: i.twice }) },
+      {
+        destination: ["/topic/items", "/topic/copies"],
+        version: "v1",
+        serializer: (i) => ({ n: i.id, twice: i.twice }),
+      },
       { destination: (i, { operation }) => `/queue/${operation}/${i.name}`, fields: ["name", "id"] },
     ],
   },
@@ -38,7 +42,12 @@ it("returns Drizzle's own row and writes its message with one statement more", a
       tx,
       orders,
       { customerId: "c1", total: "100.10", at },
-      { correlationId: "k", causationId: "m", traceparent: "00-1-2-01", headers: { kind: "first", extra: "é" } },
+      {
+        correlationId: "k",
+        causationId: "m",
+        traceparent: "00-1-2-01",
+        headers: { kind: "first", extra: "é" },
+      },
     ),
   )
   expect(row).toEqual({ id: expect.any(String), customerId: "c1", total: "100.10", at })
@@ -101,7 +110,8 @@ it("writes any number of rows, events and publications with one statement more, 
   // One event id for a row's publications of an event, another for each other row and event; every message has its own id.
   expect(new Set(messages.map((m) => m.id)).size).toBe(12)
   expect(new Set(messages.map((m) => m.eventId)).size).toBe(6)
-  for (const start of [0, 4, 8]) expect(new Set(messages.slice(start, start + 3).map((m) => m.eventId)).size).toBe(1)
+  for (const start of [0, 4, 8])
+    expect(new Set(messages.slice(start, start + 3).map((m) => m.eventId)).size).toBe(1)
 })
 
 it("sends no statement for no rows", async () => {
@@ -117,7 +127,9 @@ it("updates and deletes in primary-key order, though RETURNING is in heap order"
   const heap = await test.db.update(items).set({ name: "y" }).returning({ id: items.id })
   expect(heap.map((row) => row.id)).toEqual([3, 1, 10, 2])
   test.log.length = 0
-  const updated = await test.db.transaction((tx) => withOutbox.update(tx, items, { name: "z" }, gt(items.id, 1)))
+  const updated = await test.db.transaction((tx) =>
+    withOutbox.update(tx, items, { name: "z" }, gt(items.id, 1)),
+  )
   expect(updated.map((row) => row.id)).toEqual([2, 3, 10])
   expect(test.log).toHaveLength(2)
   const deleted = await test.db.transaction((tx) => withOutbox.delete(tx, items, undefined))
@@ -161,7 +173,11 @@ it("upserts; what was not written makes no message", async () => {
     { id: 2, name: "again!", twice: 4 },
   ])
   const messages = (await test.messages()).filter((m) => m.version === null)
-  expect(messages.map((m) => m.destination)).toEqual(["/queue/upsert/a", "/queue/upsert/new", "/queue/upsert/again!"])
+  expect(messages.map((m) => m.destination)).toEqual([
+    "/queue/upsert/a",
+    "/queue/upsert/new",
+    "/queue/upsert/again!",
+  ])
   expect(messages.every((m) => m.operation === "upsert")).toBe(true)
 })
 
@@ -182,7 +198,9 @@ it("keys a row by its primary key: text as it is, numbers as digits, several col
 })
 
 it("binds by table or by the name given to pgTable, never to an unknown table", async () => {
-  await expect(test.db.transaction((tx) => withOutbox(tx, notes as never, { note: "" } as never))).rejects.toMatchObject({
+  await expect(
+    test.db.transaction((tx) => withOutbox(tx, notes as never, { note: "" } as never)),
+  ).rejects.toMatchObject({
     _tag: "OutboxError",
     reason: "unbound",
   })
@@ -197,7 +215,8 @@ it("emits without a table, and what SQL's emit writes is the same column for col
   const [ours, theirs] = await test.messages()
   const own = { position: 0n, id: "", eventId: "", createdAt: new Date(0), lane: 0 }
   expect({ ...ours, ...own }).toEqual({ ...theirs, ...own })
-  const types = await test.sql`SELECT headers::text, pg_typeof(body)::text FROM outbox.messages ORDER BY position`
+  const types =
+    await test.sql`SELECT headers::text, pg_typeof(body)::text FROM outbox.messages ORDER BY position`
   expect(types[0]).toEqual(types[1])
 })
 
@@ -250,7 +269,9 @@ it("suppresses with `when`, delays and bounds", async () => {
     ["/q", "3"],
     ["/p", "3"],
   ])
-  const seconds = messages.map((m) => [m.availableAt, m.expiresAt].map((d) => d && Math.round((d.getTime() - before) / 1000)))
+  const seconds = messages.map((m) =>
+    [m.availableAt, m.expiresAt].map((d) => d && Math.round((d.getTime() - before) / 1000)),
+  )
   expect(seconds[0]).toEqual([null, null])
   expect(seconds[1]?.[0]).toBeGreaterThanOrEqual(3600)
   expect((seconds[1]?.[1] ?? 0) - (seconds[1]?.[0] ?? 0)).toBe(60)
@@ -274,10 +295,18 @@ it("with `old`, locks and reads the rows first and pairs them", async () => {
   expect(test.log[0]).toMatch(/^select .* for update$/)
   await test.db.transaction(async (tx) => {
     await withOutbox.update(tx, items, { id: 20 }, eq(items.id, 2))
-    await withOutbox.upsert(tx, items, [{ id: 4, name: "four" }, { id: 1, name: "one" }], {
-      target: items.id,
-      set: { name: sql`excluded.name` },
-    })
+    await withOutbox.upsert(
+      tx,
+      items,
+      [
+        { id: 4, name: "four" },
+        { id: 1, name: "one" },
+      ],
+      {
+        target: items.id,
+        set: { name: sql`excluded.name` },
+      },
+    )
     await withOutbox.delete(tx, items, eq(items.id, 4))
     expect(await withOutbox.update(tx, items, { name: "" }, eq(items.id, 99))).toEqual([])
   })
@@ -296,7 +325,12 @@ it("with `old`, locks and reads the rows first and pairs them", async () => {
 
 it("pairs old and new by a composite key", async () => {
   const { withOutbox } = defineOutbox({
-    seats: { table: seats, destination: "/q", old: true, serializer: (s, { old }) => [s.room, s.number, old?.guest] },
+    seats: {
+      table: seats,
+      destination: "/q",
+      old: true,
+      serializer: (s, { old }) => [s.room, s.number, old?.guest],
+    },
   })
   await test.db.insert(seats).values([
     { room: "b", number: 1n, guest: "x" },
@@ -304,7 +338,11 @@ it("pairs old and new by a composite key", async () => {
     { room: "a", number: 1n, guest: "z" },
   ])
   await test.db.transaction((tx) => withOutbox.update(tx, seats, { guest: "new" }, undefined))
-  expect((await test.messages()).map((m) => m.body)).toEqual(['["a","1","z"]', '["a","2","y"]', '["b","1","x"]'])
+  expect((await test.messages()).map((m) => m.body)).toEqual([
+    '["a","1","z"]',
+    '["a","2","y"]',
+    '["b","1","x"]',
+  ])
 })
 
 it("sees the row that a concurrent transaction left, not the one before it", async () => {
@@ -317,7 +355,9 @@ it("sees the row that a concurrent transaction left, not the one before it", asy
     await other.update(items).set({ name: "second" })
     waiting = test.db.transaction((tx) => withOutbox.update(tx, items, { name: "third" }, eq(items.id, 1)))
     await expect
-      .poll(async () => (await test.sql`SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'`).length)
+      .poll(
+        async () => (await test.sql`SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'`).length,
+      )
       .toBeGreaterThan(0)
   })
   await waiting
@@ -329,7 +369,9 @@ it("writes 10,000 rows of many columns in their order", async () => {
   const written = await test.db.transaction((tx) => withOutbox(tx, items, rows))
   expect(written).toHaveLength(10_000)
   const messages = (await test.messages()).filter((m) => m.event === "item.inserted")
-  expect(messages.map((m) => m.body)).toEqual(rows.map(({ id }) => `{"id":${id},"name":"n","twice":${2 * id}}`))
+  expect(messages.map((m) => m.body)).toEqual(
+    rows.map(({ id }) => `{"id":${id},"name":"n","twice":${2 * id}}`),
+  )
 })
 
 it("works on node-postgres alike", async () => {
