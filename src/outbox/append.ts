@@ -2,6 +2,7 @@
 import { type SQL, sql } from "drizzle-orm"
 import type { PgTransaction } from "drizzle-orm/pg-core"
 import { quoteSchema } from "../store/schema-name.ts"
+import { OutboxError } from "./error.ts"
 
 /** Any Drizzle transaction on PostgreSQL, whatever its driver and schema. */
 // biome-ignore lint/suspicious/noExplicitAny: only `any` accepts the transaction of every driver and every schema.
@@ -28,8 +29,20 @@ export interface Draft {
 /** Writes `drafts` in their order: one statement with one parameter, for any number of them. */
 export const append = async (tx: AnyTransaction, schema: string, drafts: readonly Draft[]): Promise<void> => {
   if (drafts.length === 0) return
-  const text = `[${drafts.map(draftText).join(",")}]`
+  const text = parameter(drafts)
   await tx.execute(sql`${insertInto(schema)[0]}${text}${insertInto(schema)[1]}`)
+}
+
+const parameter = (drafts: readonly Draft[]): string => {
+  try {
+    return `[${drafts.map(draftText).join(",")}]`
+  } catch (cause) {
+    throw new OutboxError({
+      reason: "too-large",
+      message: "the messages of this call do not fit into one statement: write fewer rows a call",
+      cause,
+    })
+  }
 }
 
 const draftText = (draft: Draft): string => {
