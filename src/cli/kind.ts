@@ -1,0 +1,121 @@
+/** What a value given as text may look like: one reader for environment variables, flags and defaults. */
+import { accessSync, constants, readFileSync } from "node:fs"
+import { dirname, resolve } from "node:path"
+import { Redacted } from "effect"
+import { quoteSchema } from "../store/schema-name.ts"
+
+/** A way to read a text. */
+export interface Kind<out A> {
+  /** Stands for the value in `--help`. */
+  readonly placeholder: string
+  /** Completes "expected …". */
+  readonly expected: string
+  /** `undefined` for a text that is not one. */
+  readonly read: (text: string) => A | undefined
+  /** True where the text must not be repeated in an error. */
+  readonly secret?: boolean
+}
+
+export const text = (placeholder: string, expected: string): Kind<string> => ({
+  placeholder,
+  expected,
+  read: (given) => given,
+})
+
+export const count = (least: number, most: number): Kind<number> => ({
+  placeholder: "N",
+  expected: `a whole number from ${least.toLocaleString("en")} to ${most.toLocaleString("en")}`,
+  read: (given) => {
+    const number = /^\d{1,15}$/.test(given) ? Number(given) : Number.NaN
+    return number >= least && number <= most ? number : undefined
+  },
+})
+
+/** `on` and `off`, and what else people write for them. */
+export const toggle: Kind<boolean> = {
+  placeholder: "on|off",
+  expected: '"on" or "off"',
+  read: (given) => {
+    const word = given.toLowerCase()
+    if (["on", "true", "yes", "1"].includes(word)) return true
+    return ["off", "false", "no", "0"].includes(word) ? false : undefined
+  },
+}
+
+/** One of the keys of `values`. */
+export const choice = <A>(placeholder: string, values: Readonly<Record<string, A>>): Kind<A> => ({
+  placeholder,
+  expected: `one of ${Object.keys(values).join(", ")}`,
+  read: (given) => (Object.hasOwn(values, given.toLowerCase()) ? values[given.toLowerCase()] : undefined),
+})
+
+export const schemaName: Kind<string> = {
+  placeholder: "NAME",
+  expected: "the name of a PostgreSQL schema, 1 to 63 bytes",
+  read: (given) => {
+    try {
+      quoteSchema(given)
+      return given
+    } catch {
+      return undefined
+    }
+  },
+}
+
+export const databaseUrl: Kind<Redacted.Redacted<string>> = {
+  placeholder: "URL",
+  expected: "postgres://user:password@host:5432/database",
+  secret: true,
+  read: (given) => (/^postgres(ql)?:\/\/[^/\s]+/.test(given) ? Redacted.make(given) : undefined),
+}
+
+export const brokerUrls: Kind<ReadonlyArray<Redacted.Redacted<string>>> = {
+  placeholder: "URL[,URL…]",
+  expected: "stomp://user:password@host:61613/virtual-host (or stomps, ws, wss), several separated by commas",
+  secret: true,
+  read: (given) => {
+    const urls = given.split(",").map((url) => url.trim())
+    const fits = (url: string) =>
+      /^(stomps?|wss?):\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== ""
+    return urls.every(fits) ? urls.map((url) => Redacted.make(url)) : undefined
+  },
+}
+
+/** The content of a PEM file. */
+export const pemFile: Kind<string> = {
+  placeholder: "FILE",
+  expected: "a PEM file that can be read",
+  read: (given) => {
+    try {
+      const content = readFileSync(given, "utf8")
+      return content.includes("-----BEGIN ") ? content : undefined
+    } catch {
+      return undefined
+    }
+  },
+}
+
+/** A file that this program may write. */
+export const writableFile: Kind<string> = {
+  placeholder: "FILE",
+  expected: "a file in a folder that can be written",
+  read: (given) => {
+    try {
+      accessSync(dirname(resolve(given)), constants.W_OK)
+      return given
+    } catch {
+      return undefined
+    }
+  },
+}
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+export const messageIds: Kind<ReadonlyArray<string>> = {
+  placeholder: "ID[,ID…]",
+  expected: "the UUID of a message, several separated by commas",
+  read: (given) => {
+    const ids = given.split(",").map((id) => id.trim())
+    return ids.every((id) => UUID.test(id)) ? ids : undefined
+  },
+}
