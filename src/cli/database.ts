@@ -19,7 +19,7 @@ export const connectDatabase = (
           connect_timeout: 10,
           fetch_types: false,
           prepare: false,
-          connection: { application_name: "drizzle-outbox" },
+          connection: { application_name: "drizzle-outbox", TimeZone: "UTC", DateStyle: "ISO" },
         }),
       // The driver's own words could quote the URL.
       catch: () =>

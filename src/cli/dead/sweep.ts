@@ -1,0 +1,115 @@
+/** What `dead requeue` and `dead discard` have in common: which messages, how many, in batches. */
+import { Effect, type Scope } from "effect"
+import type { Sql } from "postgres"
+import type { Config } from "../../config.ts"
+import { type StoreError, storeError } from "../../store/error.ts"
+import {
+  countDead,
+  type DeadBatch,
+  type DeadFilter,
+  type DeadPlace,
+  readDead,
+  readNow,
+} from "../../store/operate.ts"
+import { type OptionValues, print } from "../command.ts"
+import { connectOutbox } from "../database.ts"
+import { CliError } from "../failure.ts"
+import { count } from "../kind.ts"
+import { counted } from "../table.ts"
+import { filterOf, filterOptions, isEverything } from "./filter.ts"
+import { deadTable } from "./list.ts"
+
+const BATCH = 1000
+/** Of a dry run, so many messages are shown. */
+const SHOWN = 20
+
+export const sweepOptions = {
+  ...filterOptions,
+  all: { help: "Every dead message: needed where no filter is given." },
+  limit: {
+    kind: count(1, 1_000_000_000),
+    help: "Messages at the most, the earliest death first. Default: no limit.",
+  },
+  dryRun: { help: "Changes nothing and shows what it would be done to." },
+  json: { help: 'One JSON line: {"count":…,"dryRun":…}.' },
+} as const
+
+/** One batch of the work: gives the places of the messages it was done to. */
+export type SweepStatement = (
+  sql: Sql,
+  schema: string,
+  filter: DeadFilter,
+  batch: DeadBatch,
+) => Promise<ReadonlyArray<DeadPlace>>
+
+/** Sweeps over the dead messages that fit, in batches of 1,000, each a transaction of its own. */
+export const sweep = (
+  words: { readonly name: string; readonly done: string },
+  statement: SweepStatement,
+  config: Config<"databaseUrl" | "schema">,
+  options: OptionValues<typeof sweepOptions>,
+): Effect.Effect<void, StoreError | CliError> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const filter = filterOf(options)
+      if (isEverything(filter) && !options.all)
+        return yield* new CliError({
+          message: `no filter is given: add one (--destination, --event, --key, --error, --id), or --all to ${words.name} every dead message`,
+        })
+      const sql = yield* connectOutbox(config)
+      const total = options.dryRun
+        ? yield* rehearse(sql, config.schema, filter, options)
+        : yield* carryOut(words, statement, sql, config.schema, filter, options.limit)
+      if (options.json) return yield* print(JSON.stringify({ count: total, dryRun: options.dryRun }))
+      yield* print(`${counted(total, "message")} ${options.dryRun ? "would be " : ""}${words.done}`)
+    }),
+  )
+
+const rehearse = (
+  sql: Sql,
+  schema: string,
+  filter: DeadFilter,
+  { limit, json }: OptionValues<typeof sweepOptions>,
+): Effect.Effect<number, StoreError> =>
+  Effect.tryPromise({
+    try: async () => {
+      const found = await countDead(sql, schema, filter)
+      const rows = json || found === 0 ? [] : await readDead(sql, schema, filter, SHOWN)
+      return { rows, found }
+    },
+    catch: (cause) => storeError("read dead messages", cause),
+  }).pipe(
+    Effect.tap(({ rows, found }) =>
+      rows.length === 0
+        ? Effect.void
+        : print(
+            `${deadTable(rows)}${found > rows.length ? `\n… and ${counted(found - rows.length, "message")} more` : ""}`,
+          ),
+    ),
+    Effect.map(({ found }) => Math.min(found, limit ?? found)),
+  )
+
+const carryOut = Effect.fnUntraced(function* (
+  words: { readonly name: string; readonly done: string },
+  statement: SweepStatement,
+  sql: Sql,
+  schema: string,
+  filter: DeadFilter,
+  limit = Number.POSITIVE_INFINITY,
+): Effect.fn.Return<number, StoreError, Scope.Scope> {
+  const run = <A>(ask: () => Promise<A>) =>
+    Effect.tryPromise({ try: ask, catch: (cause) => storeError(`${words.name} dead messages`, cause) })
+  // What dies again meanwhile is not swept a second time.
+  const until = yield* run(() => readNow(sql))
+  let after: DeadPlace | undefined
+  let total = 0
+  while (total < limit) {
+    const batch: DeadBatch = { after, until, limit: Math.min(BATCH, limit - total) }
+    const done = yield* run(() => statement(sql, schema, filter, batch))
+    after = done.at(-1)
+    if (after === undefined) break
+    total += done.length
+    if (done.length === BATCH) process.stderr.write(`${total.toLocaleString("en")} ${words.done} …\n`)
+  }
+  return total
+})
