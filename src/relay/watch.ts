@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { pauseAfter } from "./backoff.ts"
 import { apply, note, type RelayState, send } from "./state.ts"
 
-const EVERY_MILLIS = 100
+const EVERY_MILLIS = 200
 
 export const watchLoop = Effect.fnUntraced(function* (state: RelayState) {
   while (true) {

@@ -24,9 +24,15 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
 }
 
+/** The server of OUTBOX_TEST_DATABASE_URL (a superuser's URL of its database "postgres"), else one of our own. */
 const startPostgresWithTemplate = async () => {
-  const server = await startPostgres({ fsync: "off", max_prepared_transactions: "10" })
+  const given = process.env["OUTBOX_TEST_DATABASE_URL"]
+  const server =
+    given === undefined || given === ""
+      ? await startPostgres({ fsync: "off", max_prepared_transactions: "10" })
+      : { url: given, remove: async () => {} }
   const sql = postgres(server.url, { max: 1, onnotice: () => {} })
+  await sql`DROP DATABASE IF EXISTS outbox_template`
   await sql`CREATE DATABASE outbox_template`
   await sql.end()
   const template = postgres(server.url.replace(/\/postgres$/, "/outbox_template"), {
