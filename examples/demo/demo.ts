@@ -130,18 +130,27 @@ const demo = Effect.gen(function* () {
   return wrong.length === 0
 })
 
+let stopped = false
 const logs = Layer.merge(
-  Logger.layer([Logger.make<unknown, void>(({ message }) => say(`${message}`))]),
+  Logger.layer([
+    Logger.make<unknown, void>(({ message }) => {
+      if (!stopped) say(`${message}`)
+    }),
+  ]),
   Layer.succeed(References.MinimumLogLevel, "Warn"),
 )
+const sentenceOf = (cause: Cause.Cause<{ readonly message: string }>): string => {
+  const failure = cause.reasons.find(Cause.isFailReason)
+  return failure === undefined ? Cause.pretty(cause) : failure.error.message
+}
+
 const fiber = Effect.runFork(demo.pipe(Effect.scoped, Effect.provide(logs)))
-let stopped = false
 for (const signal of ["SIGINT", "SIGTERM"] as const)
   process.on(signal, () => {
     stopped = true
     Effect.runFork(Fiber.interrupt(fiber))
   })
 fiber.addObserver((exit) => {
-  if (Exit.isFailure(exit) && !stopped) say(`the demo failed: ${Cause.pretty(exit.cause)}`)
+  if (Exit.isFailure(exit) && !stopped) say(`the demo failed: ${sentenceOf(exit.cause)}`)
   process.exit(stopped ? 130 : Exit.isSuccess(exit) && exit.value ? 0 : 1)
 })

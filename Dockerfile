@@ -1,0 +1,22 @@
+# The relay as an image: docker build -t drizzle-outbox . && docker run --env OUTBOX_DATABASE_URL=… --env OUTBOX_BROKER_URL=… drizzle-outbox
+FROM node:24-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY src src
+# What is left are the dependencies and the peers of the package, at their locked versions.
+RUN npm run build && npm pkg delete devDependencies && npm prune --no-audit --no-fund
+
+FROM node:24-slim
+ENV NODE_ENV=production OUTBOX_LIVENESS_FILE=/tmp/relay-alive
+WORKDIR /app
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+COPY migrations migrations
+USER node
+# Touched about every second while the relay has its lease and a broker.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+  CMD test $(( $(date +%s) - $(stat -c %Y "$OUTBOX_LIVENESS_FILE") )) -lt 15
+CMD ["node", "dist/relay.js"]
