@@ -47,7 +47,7 @@ export const parseArguments = (command: Accepted, argv: ReadonlyArray<string>): 
     if (token.kind === "positional") {
       const flag = command.argument === undefined ? undefined : flagOf(command.argument)
       if (flag === undefined || given.has(flag))
-        throw fail(`drizzle-outbox ${command.name} takes no argument ${quoted(token.value)}`)
+        throw fail(`it takes no argument ${quoted(token.value)}`)
       given.set(flag, token.value)
       continue
     }
