@@ -23,13 +23,12 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   /** One round; true when another may find more at once. */
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
-    const lanes = readable(state)
     const least =
       state.window.suspects.size > 0 || state.window.flights.size === 0
         ? 1
         : Math.min(state.settings.batch, state.settings.window) / 4
     state.hungry = true
-    if (state.connection === undefined || state.draining || lanes.length === 0) return false
+    if (state.connection === undefined || state.draining || readable(state).length === 0) return false
 
     send(state, state.window.nextInTurn())
     const room = state.window.room()
@@ -54,6 +53,8 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
 
     const limit = Math.max(1, Math.min(room, state.settings.batch))
     state.window.reading()
+    // Nothing may come between the lanes and the beginning of the pass: lanes gained in between would be passed over.
+    const lanes = readable(state)
     const pass = state.cursor.begin()
     const result = yield* state.store.read({
       ...pass,

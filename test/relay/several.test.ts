@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import postgres from "postgres"
 import { layerMemory, MemoryBroker } from "../../src/broker/memory.ts"
+import { layerPostgres } from "../../src/store/postgres.ts"
+import { OutboxStore } from "../../src/store/store.ts"
 import { assertInOrder, causalBreaks, firstArrivals, type Write } from "../support/arrivals.ts"
 import { createDatabase } from "../support/postgres.ts"
 import { eventually, relayLayer, startRelay, writeMessages } from "../support/relay.ts"
@@ -10,6 +12,8 @@ const lanesOf = (sql: postgres.Sql) =>
   sql<{ name: string; lanes: number }[]>`
     SELECT r.name, count(l.lane)::int AS lanes FROM outbox.relays r LEFT JOIN outbox.lanes l ON l.relay_id = r.id
     WHERE r.expires_at > clock_timestamp() GROUP BY r.name ORDER BY r.name`
+
+const OTHER = "00000000-0000-4000-8000-000000000001"
 
 const setup = Effect.gen(function* () {
   const database = yield* Effect.acquireRelease(
@@ -113,5 +117,35 @@ describe("several relays", () => {
         const relays = yield* Effect.promise(() => sql`SELECT id FROM outbox.relays`)
         assert.isAtLeast(relays.length, 2)
       }),
+  )
+
+  it.live("reads from the beginning what it gains while it is busy with something else", () =>
+    Effect.gen(function* () {
+      const { url, sql, faults, layer } = yield* setup
+      // Somebody else holds half of the lanes, and looking for what is due takes long.
+      yield* Effect.promise(async () => {
+        await writeMessages(sql, { count: 1000, keys: 100 })
+        await sql`INSERT INTO outbox.relays (id, name, expires_at) VALUES (${OTHER}, 'other', now() + interval '1 hour')`
+        await sql`UPDATE outbox.lanes SET relay_id = ${OTHER} WHERE lane < 32`
+      })
+      const slow = Layer.effect(
+        OutboxStore,
+        Effect.map(OutboxStore, (store) =>
+          OutboxStore.of({
+            ...store,
+            promote: (...args) => Effect.delay(store.promote(...args), "900 millis"),
+          }),
+        ),
+      ).pipe(Layer.provide(layerPostgres({ url })))
+      yield* startRelay(Layer.merge(layer, slow))
+      yield* Effect.promise(() =>
+        eventually(() => assert.isAbove(firstArrivals(faults.accepted).ids.size, 300)),
+      )
+      yield* Effect.promise(() => sql`UPDATE outbox.relays SET expires_at = now() WHERE id = ${OTHER}`)
+      yield* Effect.promise(() =>
+        eventually(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 1000), 6),
+      )
+      assertInOrder(faults.accepted)
+    }),
   )
 })
