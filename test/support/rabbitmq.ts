@@ -175,11 +175,12 @@ const startLocal = async (folder: string, options: RabbitOptions): Promise<Rabbi
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none`,
   }
   // Servers and epmd die with this process, however it dies: the watchdog waits for the end of its standard input.
+  // (The kill of dash takes a process group only with -s.)
   const watchdog = spawn(
     "sh",
     [
       "-c",
-      'cat >/dev/null; for f in "$0"/*.pgid; do [ -f "$f" ] && kill -9 -- "-$(cat "$f")"; done; rm -rf "$0"',
+      'cat >/dev/null; for f in "$0"/*.pgid; do [ -f "$f" ] && kill -s KILL -- "-$(cat "$f")"; done; rm -rf "$0"',
       home,
     ],
     { stdio: ["pipe", "ignore", "ignore"], detached: true },
