@@ -77,7 +77,10 @@ export interface BrokerConnection {
    * Hands a batch to the connection, in order. `settle` is called once per message, with its index in the batch, in any
    * order and never before `send` returns. After the end every message is `Lost`.
    */
-  readonly send: (batch: ReadonlyArray<Outgoing>, settle: (index: number, settlement: Settlement) => void) => void
+  readonly send: (
+    batch: ReadonlyArray<Outgoing>,
+    settle: (index: number, settlement: Settlement) => void,
+  ) => void
   /** Delivers until the scope closes. Closing it never deletes a durable queue. */
   readonly subscribe: (
     subscription: Subscription,
