@@ -249,8 +249,8 @@ export const discardDead = (
 
 const choose = (sql: Sql, schema: string, filter: DeadFilter, { after, until, limit }: DeadBatch) => sql`
   SELECT m.position, m.dead_at FROM ${messages(sql, schema)} m
-  WHERE ${dead(sql, filter)} AND m.dead_at <= ${until}::timestamptz
-    AND (m.dead_at, m.position) > (${after?.deadAt ?? "-infinity"}::timestamptz, ${after?.position ?? "0"}::bigint)
+  WHERE ${dead(sql, filter)} AND m.dead_at <= ${until}::text::timestamptz
+    AND (m.dead_at, m.position) > (${after?.deadAt ?? "-infinity"}::text::timestamptz, ${after?.position ?? "0"}::bigint)
   ORDER BY m.dead_at, m.position LIMIT ${limit}::int`
 
 const dead = (sql: Sql, filter: DeadFilter) => {
