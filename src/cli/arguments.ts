@@ -46,8 +46,7 @@ export const parseArguments = (command: Accepted, argv: ReadonlyArray<string>): 
     if (token.kind === "option-terminator") continue
     if (token.kind === "positional") {
       const flag = command.argument === undefined ? undefined : flagOf(command.argument)
-      if (flag === undefined || given.has(flag))
-        throw fail(`it takes no argument ${quoted(token.value)}`)
+      if (flag === undefined || given.has(flag)) throw fail(`it takes no argument ${quoted(token.value)}`)
       given.set(flag, token.value)
       continue
     }

@@ -1,6 +1,7 @@
 /** `drizzle-outbox relay`, and `node dist/relay.js`: the same. */
 import { writeFile } from "node:fs/promises"
 import { Effect, Layer, type Scope } from "effect"
+import { Broker } from "../broker/broker.ts"
 import { layerStomp, type TlsOptions } from "../broker/stomp/stomp.ts"
 import { type Config, required, type SettingName, settings } from "../config.ts"
 import { type RelayOptions, type RelayReport, runRelay } from "../relay/relay.ts"
@@ -28,7 +29,7 @@ export const relayCommand = defineCommand({
   settings: NAMES,
   options: {
     once: {
-      help: "Ends when nothing that may leave is left: 0, or 1 where messages stay behind because they, their key or their destination are held.",
+      help: "Ends when nothing that may leave is left: 0, or 1 where messages stay behind because they, their key or their destination are held, or where database or broker cannot be reached.",
     },
   },
   service: true,
@@ -46,6 +47,7 @@ export const relayCommand = defineCommand({
           }),
         )
         const store = yield* openStore(config, once)
+        if (once) yield* reachBroker.pipe(Effect.provide(broker))
         const report = yield* runRelay(optionsOf(config, once)).pipe(
           Effect.provide(Layer.mergeAll(store, broker, wakeupLayer(config))),
         )
@@ -107,6 +109,9 @@ const openStore = (
         : Effect.fail(error),
     ),
   )
+
+/** A run of `--once` would wait for a broker that is away; so it looks first. */
+const reachBroker = Effect.scoped(Effect.asVoid(Effect.flatMap(Broker, (broker) => broker.connect)))
 
 /** A sign of life that cannot be given is said once a minute, and read from the file's age. */
 const touch = (file: string): Effect.Effect<void> => {

@@ -159,7 +159,7 @@ describe("relay", () => {
       assert.strictEqual(await publishedCount(database), 1)
     }))
 
-  it("exits 1 with one sentence when the login is refused, the tables are missing or --once finds no database", () =>
+  it("exits 1 with one sentence when the login is refused, the tables are missing or --once reaches nobody", () =>
     withRelay(async (database, _, relay) => {
       const refused = await relay([], {
         OUTBOX_BROKER_URL: inject("rabbitmq").stompUrl.replace(/\/\/.*@/, "//guest:hunter2@"),
@@ -175,6 +175,9 @@ describe("relay", () => {
       }).ended
       assert.strictEqual(away.code, 1)
       assert.match(away.stderr, /could not connect to the database/)
+      const nobody = await relay(["--once"], { OUTBOX_BROKER_URL: "stomp://a:hunter2@127.0.0.1:1" }).ended
+      assert.strictEqual(nobody.code, 1)
+      assert.match(nobody.stderr, /^drizzle-outbox relay: stomp:\/\/127\.0\.0\.1:1: .*ECONNREFUSED.*\n$/)
     }))
 
   it("waits for a database that is away, and can be stopped meanwhile", () =>
