@@ -11,7 +11,7 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
   let failures = 0
   let everConnected = false
   while (true) {
-    const before = state.counts.published
+    const since = state.now()
     const failed = yield* Effect.scoped(
       Effect.gen(function* () {
         const connection = yield* state.broker.connect
@@ -32,7 +32,7 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
       failures++
     } else {
       yield* ended(state, failed.success)
-      failures = state.counts.published > before ? 0 : failures + 1
+      failures = state.lastReceiptAt > since ? 0 : failures + 1
     }
     yield* Effect.sleep(PAUSES[Math.min(failures, PAUSES.length - 1)]!)
   }

@@ -174,7 +174,8 @@ export const send = (state: RelayState, messages: ReadonlyArray<StoredMessage>):
   return true
 }
 
-const toOutgoing = (message: StoredMessage, django: boolean): Outgoing => ({
+/** A stored message as it goes to the broker. */
+export const toOutgoing = (message: StoredMessage, django: boolean): Outgoing => ({
   id: message.id,
   destination: message.destination,
   headers: wireHeaders(message, { django }),

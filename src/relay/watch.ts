@@ -1,7 +1,9 @@
 /** Looks at what waits too long: receipts that do not come, destinations whose next probe is due. */
 import { Effect } from "effect"
+import type { Settlement } from "../broker/broker.ts"
 import { pauseAfter } from "./backoff.ts"
-import { apply, note, type RelayState, send } from "./state.ts"
+import { apply, note, type RelayState, toOutgoing } from "./state.ts"
+import type { HeldDestination } from "./window.ts"
 
 const EVERY_MILLIS = 200
 
@@ -10,14 +12,45 @@ export const watchLoop = Effect.fnUntraced(function* (state: RelayState) {
     yield* Effect.sleep(EVERY_MILLIS)
     if (state.lanes.size > 0 && state.now() >= state.deadline) state.connection?.destroy()
     lookForSilence(state)
-    for (const [destination, held] of state.window.destinations) {
+    for (const [, held] of state.window.destinations) {
       if (held.probing) continue
       held.probeAt ??= state.now() + (yield* pauseAfter(state.settings.backoff, held.steps))
       if (held.probeAt > state.now() || state.connection === undefined || state.draining) continue
-      const probe = state.window.probe(destination)
-      if (probe !== undefined) send(state, [probe])
+      yield* Effect.forkChild(probe(state, held))
     }
   }
+})
+
+/** Tries a held destination with its lowest message, on a connection of its own: most brokers close one over such trouble. */
+const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestination) {
+  const message = state.window.probe(held)
+  held.probeAt = undefined
+  yield* Effect.gen(function* () {
+    const connection = yield* state.broker.connect
+    if (state.now() >= state.deadline || !state.lanes.has(message.lane)) return
+    const settlement = yield* Effect.callback<Settlement>((resume) => {
+      connection.send([toOutgoing(message, state.settings.djangoHeaders)], (_, outcome) =>
+        resume(Effect.succeed(outcome)),
+      )
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: state.settings.receiptMillis,
+        orElse: () =>
+          Effect.succeed<Settlement>({ _tag: "Refused", scope: "destination", words: held.words }),
+      }),
+    )
+    // What is on trial is the destination: a refusal of any kind but "never this message" burns no attempts.
+    if (settlement._tag === "Refused" && settlement.scope === "attempt")
+      return apply(state, message, { ...settlement, scope: "destination" })
+    if (settlement._tag !== "Lost") return apply(state, message, settlement)
+    const { reason, words } = yield* connection.ended
+    // Alone on its connection: whatever the broker closed it over, it was this message or its destination.
+    if (reason === "error") apply(state, message, { _tag: "Refused", scope: "destination", words })
+  }).pipe(
+    Effect.scoped,
+    Effect.catch((error) => Effect.logDebug(`could not probe ${message.destination}: ${error.message}`)),
+    Effect.ensuring(Effect.sync(() => state.window.probed(held, message))),
+  )
 })
 
 /**

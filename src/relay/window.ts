@@ -70,7 +70,8 @@ export const makeWindow = (options: WindowOptions) => {
   let bytes = 0
   let pipelined = false
   let stale = false
-  /** In flight when a connection died without naming anyone; until they are settled, one message at a time. */
+  let limit = options.size
+  /** In flight when a connection died without naming anyone; until they are settled, few messages at a time, in the end one. */
   const suspects = new Set<number>()
   const deaths = new Map<number, number>()
   const busy = new Int32Array(64)
@@ -172,8 +173,8 @@ export const makeWindow = (options: WindowOptions) => {
     /** Messages that may be read now. */
     room: (): number => {
       if (bytes >= options.bytes) return 0
-      const size = suspects.size > 0 ? 1 : options.size
-      return Math.max(0, size - flights.size - queued)
+      if (suspects.size === 0) limit = options.size
+      return Math.max(0, limit - flights.size - queued)
     },
     roomBytes: (): number => Math.max(1, options.bytes - bytes),
     /** Nothing in flight, in turn or on its way to the database. */
@@ -326,19 +327,22 @@ export const makeWindow = (options: WindowOptions) => {
       }
       suspects.delete(message.position)
       if (known !== undefined && !wasProbe) return undefined
-      held.probing = false
       held.probeAt = undefined
       held.steps++
       return held
     },
 
-    /** The pause of a held destination is over: its probe, now in flight; undefined when it is not held any more. */
-    probe: (destination: string): StoredMessage | undefined => {
-      const held = destinations.get(destination)
-      if (held === undefined || held.probing) return undefined
+    /** The pause of a held destination is over: the message to try it with. It is in flight apart from the others, until `probed`. */
+    probe: (held: HeldDestination): StoredMessage => {
       held.probing = true
-      take(held.probe)
+      busy[held.probe.lane]!++
       return held.probe
+    },
+
+    /** The probe's outcome has been applied. */
+    probed: (held: HeldDestination, message: StoredMessage) => {
+      held.probing = false
+      busy[message.lane]!--
     },
 
     /** The connection is gone: all in flight is unknown and is read again. `unnamed`: it died over something it did not name. */
@@ -353,13 +357,14 @@ export const makeWindow = (options: WindowOptions) => {
           alone = only
         }
         for (const position of flights.keys()) suspects.add(position)
+        // A quarter at each death: who is innocent passes quickly, and who is not is soon alone.
+        limit = Math.max(1, Math.floor(Math.min(limit, flights.size) / 4))
       }
       let lowest = Number.POSITIVE_INFINITY
       for (const { message } of [...flights.values()]) {
         lowest = Math.min(lowest, message.position)
         land(message.position)
       }
-      for (const held of destinations.values()) held.probing = false
       for (const [id, state] of [...keys]) {
         dropQueue(state)
         if (state.heads.length > 0) continue

@@ -25,7 +25,7 @@ export interface StompConnectionOptions extends SessionOptions {
 const DISCONNECT_TIMEOUT = 2_000
 
 /** How long an ERROR that names nobody may wait for the one that explains it. */
-const EXPLANATION_TIMEOUT = 250
+const EXPLANATION_TIMEOUT = 1_000
 
 const confirmed: Settlement = { _tag: "Confirmed" }
 const lost: Settlement = { _tag: "Lost" }
