@@ -117,7 +117,7 @@ export const settings = {
   },
   livenessFile: {
     kind: writableFile,
-    help: "File touched about every second while the relay has its lease and a broker.",
+    help: "File touched about every second while the relay keeps its lease, with or without a broker.",
   },
   logLevel: {
     kind: choice("LEVEL", {

@@ -43,7 +43,7 @@ export const leaseLoop = Effect.fnUntraced(function* (state: RelayState) {
           }
           return share.lanes.size === 0 && state.lanes.size === 0 ? Effect.void : adopt(state, share)
         }),
-        Effect.andThen(state.connection !== undefined ? onTick : Effect.void),
+        Effect.andThen(onTick),
         Effect.catch((error) => Effect.logWarning(error.message)),
       )
     yield* Effect.sleep(every)

@@ -48,7 +48,7 @@ export interface RelayOptions {
   readonly once?: boolean
   /** Send the headers that django-outbox-pattern reads, too. Default true. */
   readonly djangoHeaders?: boolean
-  /** Runs about every second while the relay has its lease and a broker: a sign of life. */
+  /** Runs about every second while the relay keeps its lease: a sign of life. A broker that is away is no reason to restart. */
   readonly onTick?: Effect.Effect<void>
 }
 
