@@ -46,7 +46,7 @@ const begin = (state: RelayState, connection: BrokerConnection): void => {
   state.named = false
   state.unblockedAt = state.now()
   state.window.connected(connection.profile)
-  state.wake.openUnsafe()
+  state.wake.raise()
 }
 
 const leave = (state: RelayState, connection: BrokerConnection): void => {

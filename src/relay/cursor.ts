@@ -22,6 +22,8 @@ export interface Cursor {
   readonly absorb: (result: PassResult) => void
   /** Reads again what is ready from this position on; keeps the gaps. */
   readonly rewind: (position: number) => void
+  /** Whether everything ready at and below this position has been read. */
+  readonly passed: (position: number) => boolean
   /** Whether some gap waits for writers to end. */
   readonly uncertain: () => boolean
   /** Takes note of the writers open now. */
@@ -83,6 +85,8 @@ export const makeCursor = (floor: number): Cursor => {
       from = Math.min(from, position - 1)
       rewound = Math.min(rewound, position - 1)
     },
+
+    passed: (position) => position <= from,
 
     uncertain: () => gaps.some((gap) => !gap.ended),
 

@@ -62,7 +62,7 @@ const adopt = Effect.fnUntraced(function* (state: RelayState, share: Share) {
     state.window.hold(refused, new Set(names))
     for (const [lane, token] of gained) state.lanes.set(lane, token)
     state.cursor.rewind(1)
-    state.wake.openUnsafe()
+    state.wake.raise()
     yield* Effect.logInfo("lanes taken").pipe(
       Effect.annotateLogs({ taken: gained.length, held: state.lanes.size, relays: share.live }),
     )
@@ -75,7 +75,7 @@ const adopt = Effect.fnUntraced(function* (state: RelayState, share: Share) {
   if (staying.length < limit && state.leaving.size > 0) {
     for (const lane of [...state.leaving].slice(0, limit - staying.length)) state.leaving.delete(lane)
     state.cursor.rewind(1)
-    state.wake.openUnsafe()
+    state.wake.raise()
   }
   const free = [...state.leaving].filter((lane) => !state.window.busy(lane))
   if (free.length > 0) {

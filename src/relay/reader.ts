@@ -10,6 +10,8 @@ const SLOWER = 1.5
 /** Pause between looks for what is due, and for the writers that keep gaps open, in milliseconds. */
 const DUE_MILLIS = 1000
 const WRITERS_MILLIS = 100
+/** Pause between looks whether the messages that hold keys are still pending: somebody else may have settled them. */
+const HELD_MILLIS = 2000
 /** Everything ready is read again after so long, in case a message was made ready behind the relay's back. */
 const SWEEP_MILLIS = 300_000
 
@@ -18,6 +20,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   let pause = EAGER_MILLIS
   let dueAt = 0
   let writersAt = 0
+  let heldAt = 0
   let sweptAt = state.now()
 
   /** One round; true when another may find more at once. */
@@ -35,12 +38,23 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
     if (room < least) return false
     state.hungry = false
 
-    let promoted: ReadonlyArray<StoredMessage> = []
+    let promoted = 0
     if (now >= dueAt) {
       const held = new Map([...state.lanes].filter(([lane]) => !state.leaving.has(lane)))
       const limit = Math.min(room, state.settings.batch)
-      promoted = yield* state.store.promote(held, limit)
-      dueAt = promoted.length < limit ? state.now() + DUE_MILLIS : 0
+      const due = yield* state.store.promote(held, limit)
+      promoted = due.length
+      dueAt = promoted < limit ? state.now() + DUE_MILLIS : 0
+      // What the reading has not come to yet is ready now, and is found in its turn.
+      dispatch(
+        state,
+        due.filter(({ position }) => state.cursor.passed(position)),
+      )
+    }
+    if (state.window.heldKeys() > 0 && now >= heldAt) {
+      const lanes = readable(state)
+      state.window.hold(yield* state.store.refused(lanes), new Set(lanes))
+      heldAt = state.now() + HELD_MILLIS
     }
     if (state.cursor.uncertain() && now >= writersAt) {
       state.cursor.observe(yield* state.store.writers)
@@ -63,24 +77,25 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
       bytes: state.window.roomBytes(),
     })
     state.cursor.absorb(result)
-    const found = [
-      ...promoted,
-      ...result.seen.flatMap(({ message }) => (message === undefined ? [] : [message])),
-    ]
-    const sent = dispatch(state, found)
-    if (sent > 0 || promoted.length > 0) pause = EAGER_MILLIS
+    const sent = dispatch(
+      state,
+      result.seen.flatMap(({ message }) => (message === undefined ? [] : [message])),
+    )
+    if (sent > 0 || promoted > 0) pause = EAGER_MILLIS
     return (
       state.brokerState !== "blocked" &&
-      (result.full || pass.from < pass.cursor || state.cursor.behind() || promoted.length > 0)
+      (result.full || pass.from < pass.cursor || state.cursor.behind() || promoted > 0)
     )
   })
 
   while (true) {
-    state.wake.closeUnsafe()
+    state.wake.lower()
     const more = yield* round().pipe(
-      Effect.catch((error) =>
-        Effect.as(Effect.andThen(Effect.logWarning(error.message), Effect.sleep(500)), true),
-      ),
+      Effect.catch((error) => {
+        // The statement may have been carried out all the same: what it made ready is read from the beginning.
+        state.cursor.rewind(1)
+        return Effect.as(Effect.andThen(Effect.logWarning(error.message), Effect.sleep(500)), true)
+      }),
     )
     if (more) {
       // A read without I/O would not let the broker's receipts in.
@@ -106,9 +121,13 @@ const dispatch = (state: RelayState, messages: ReadonlyArray<StoredMessage>): nu
   const flying = state.brokerState === "blocked" ? destinationsInFlight(state) : undefined
   const batch: StoredMessage[] = []
   for (const message of messages) {
-    if (!state.lanes.has(message.lane)) continue
+    if (!state.lanes.has(message.lane) || state.leaving.has(message.lane)) continue
     if (state.connection === undefined || flying?.has(message.destination) || state.window.room() === 0) {
       state.cursor.rewind(message.position)
+      continue
+    }
+    if (state.window.known(message)) {
+      state.window.admit(message)
       continue
     }
     if (message.expired) {

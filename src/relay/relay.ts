@@ -121,7 +121,7 @@ export const runRelay = (
       yield* background("reading", readLoop(state, settings.once ? finishOnce(state, done) : Effect.void))
       yield* wakeup.listen(() => {
         state.eagerUntil = state.now() + EAGER_MILLIS
-        state.wake.openUnsafe()
+        state.wake.raise()
       })
       yield* Effect.addFinalizer(() => drain(state))
       yield* Deferred.await(done)
@@ -157,9 +157,10 @@ const finishOnce = (state: RelayState, done: Deferred.Deferred<void, BrokerError
 
 const drain = Effect.fnUntraced(function* (state: RelayState) {
   state.draining = true
+  state.window.drain()
   const until = state.now() + state.settings.drainMillis
   while (!state.window.idle() && state.connection !== undefined && state.now() < until) {
-    state.settle.openUnsafe()
+    state.settle.raise()
     yield* Effect.sleep(10)
   }
   const left = state.window.flights.size

@@ -1,6 +1,6 @@
 /** Writes outcomes to the store in batches, while the next messages are read and sent. */
 import { Effect } from "effect"
-import type { StoredMessage } from "../store/store.ts"
+import type { StoredMessage, Verdict } from "../store/store.ts"
 import { pauseAfter } from "./backoff.ts"
 import { feedReader, type Judgement, type RelayState, verdictOf } from "./state.ts"
 
@@ -15,11 +15,11 @@ export const settleLoop = Effect.fnUntraced(function* (state: RelayState) {
   while (true) {
     yield* state.settle.await
     if (state.confirmed.length < BATCH && state.window.flights.size > 0) yield* Effect.sleep(GATHER_MILLIS)
-    state.settle.closeUnsafe()
+    state.settle.lower()
     yield* announce(state)
     if (state.confirmed.length > 0) yield* published(state, state.confirmed.splice(0, MOST))
     if (state.judged.length > 0) yield* judged(state, state.judged.splice(0, MOST))
-    if (state.confirmed.length + state.judged.length > 0) state.settle.openUnsafe()
+    if (state.confirmed.length + state.judged.length > 0) state.settle.raise()
   }
 })
 
@@ -38,7 +38,14 @@ const judged = Effect.fnUntraced(function* (state: RelayState, judgements: Reado
       verdictOf(state, judgement, { retryInMillis }),
     )
   })
-  const done = yield* persist(state.store.judge(verdicts))
+  const done = yield* persist(
+    state.store.judge(verdicts).pipe(
+      // One broker's words must not keep every other outcome from being recorded.
+      Effect.catch((error) =>
+        error.isRetryable ? Effect.fail(error) : state.store.judge(verdicts.map(inPlainWords)),
+      ),
+    ),
+  )
   for (const { message, fate, words, attempts } of judgements) {
     if (!done.has(message.position)) {
       state.counts.fencedOff++
@@ -60,8 +67,18 @@ const judged = Effect.fnUntraced(function* (state: RelayState, judgements: Reado
       yield* Effect.logInfo("message refused").pipe(Effect.annotateLogs(fields))
     }
   }
-  state.window.settled(judgements.filter(({ fate }) => fate !== "pending").map(({ message }) => message))
+  const final = judgements.filter(({ fate }) => fate !== "pending").map(({ message }) => message)
+  state.window.settled(final.filter(({ position }) => done.has(position)))
+  state.window.settled(
+    final.filter(({ position }) => !done.has(position)),
+    true,
+  )
   feedReader(state)
+})
+
+const inPlainWords = (verdict: Verdict): Verdict => ({
+  ...verdict,
+  words: verdict.words.replace(/[^\x20-\x7e]/g, "?"),
 })
 
 /** What the broker has confirmed must be recorded, however long the database is away. */

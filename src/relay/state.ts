@@ -34,6 +34,29 @@ export interface Judgement {
   readonly fate: "dead" | "retry" | "pending"
 }
 
+/** Wakes a loop, after what is under way in plain code has ended: a latch would run the loop in the middle of it. */
+export interface Signal {
+  readonly await: Effect.Effect<void>
+  readonly raise: () => void
+  readonly lower: () => void
+}
+
+const makeSignal = Effect.map(Latch.make(false), (latch): Signal => {
+  let raised = false
+  return {
+    await: latch.await,
+    raise: () => {
+      if (raised) return
+      raised = true
+      queueMicrotask(() => {
+        raised = false
+        latch.openUnsafe()
+      })
+    },
+    lower: () => void latch.closeUnsafe(),
+  }
+})
+
 /** What the broker's side looks like now. */
 export type BrokerState = "connecting" | "connected" | "blocked"
 
@@ -69,8 +92,8 @@ export interface RelayState {
   /** The reader waits for room, not for messages. */
   hungry: boolean
   eagerUntil: number
-  readonly wake: Latch.Latch
-  readonly settle: Latch.Latch
+  readonly wake: Signal
+  readonly settle: Signal
   confirmed: StoredMessage[]
   judged: Judgement[]
   /** Lines for the log that plain callbacks leave behind. */
@@ -91,7 +114,7 @@ export const makeState = Effect.fnUntraced(function* (
 ) {
   const clock = yield* Clock.Clock
   const now = () => Number(clock.currentTimeNanosUnsafe()) / 1e6
-  const wake = yield* Latch.make(false)
+  const wake = yield* makeSignal
   const cursor = makeCursor(floor)
   const state: RelayState = {
     settings,
@@ -104,7 +127,7 @@ export const makeState = Effect.fnUntraced(function* (
       now,
       rewind: (position) => {
         cursor.rewind(position)
-        wake.openUnsafe()
+        wake.raise()
       },
     }),
     now,
@@ -125,7 +148,7 @@ export const makeState = Effect.fnUntraced(function* (
     hungry: false,
     eagerUntil: Number.NEGATIVE_INFINITY,
     wake,
-    settle: yield* Latch.make(false),
+    settle: yield* makeSignal,
     confirmed: [],
     judged: [],
     notices: [],
@@ -142,7 +165,7 @@ export const note = (
   fields: Record<string, unknown> = {},
 ): void => {
   state.notices.push({ level, text, fields })
-  state.settle.openUnsafe()
+  state.settle.raise()
 }
 
 /** The lease is over: what has not left the process never does, and nothing is this relay's any more. */
@@ -236,13 +259,13 @@ export const apply = (state: RelayState, message: StoredMessage, seen: Seen): vo
     case "SendAgain":
       state.counts.sentAgain++
   }
-  state.settle.openUnsafe()
+  state.settle.raise()
   feedReader(state)
 }
 
 /** Wakes the reader where what has just been settled lets it go on; a new message it finds by polling. */
 export const feedReader = (state: RelayState): void => {
-  if (state.hungry || state.settings.once || state.window.turnReady()) state.wake.openUnsafe()
+  if (state.hungry || state.settings.once || state.window.turnReady()) state.wake.raise()
 }
 
 /** A verdict's fence: the token of its lane, or none when the lane has gone. */

@@ -1,5 +1,5 @@
 /** What wakes a relay before its next poll is due. */
-import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import postgres, { type Sql } from "postgres"
 
 /** Channel of the wake-up notifications of an outbox schema. */
@@ -99,26 +99,28 @@ export const layerListen = (options: ListenOptions): Layer.Layer<Wakeup> =>
         )
         const channel = channelOf(options.schema ?? "outbox")
         let heard = false
-        const echo = Effect.tryPromise(async () => {
-          await sql.listen(channel, () => {
+        const listening = Effect.tryPromise(() =>
+          sql.listen(channel, () => {
             heard = true
             wake()
-          })
-          await sql.notify(channel, "")
-        }).pipe(
-          Effect.andThen(Effect.sleep("1 second")),
-          Effect.timeout("10 seconds"),
-          Effect.catch((error) => Effect.logDebug("LISTEN failed", error)),
+          }),
+        ).pipe(
+          Effect.tapError((error) => Effect.logDebug("LISTEN failed, trying again", error)),
+          Effect.retry(Schedule.spaced("5 seconds")),
+        )
+        const echo = Effect.tryPromise(() => sql.notify(channel, "")).pipe(
+          Effect.andThen(Effect.sleep("2 seconds")),
+          Effect.ignore,
           Effect.andThen(
             Effect.suspend(() =>
               heard
                 ? Effect.void
                 : Effect.logWarning(
-                    "LISTEN hears nothing (a transaction pooler, or no connection): the relay polls alone; point it at PostgreSQL itself for wake-ups",
+                    "LISTEN hears nothing (a transaction pooler?): the relay polls alone; point it at PostgreSQL itself for wake-ups",
                   ),
             ),
           ),
         )
-        yield* Effect.forkScoped(echo)
+        yield* Effect.forkScoped(Effect.andThen(listening, echo))
       }),
   })

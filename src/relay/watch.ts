@@ -27,7 +27,8 @@ const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestinat
   held.probeAt = undefined
   yield* Effect.gen(function* () {
     const connection = yield* state.broker.connect
-    if (state.now() >= state.deadline || !state.lanes.has(message.lane)) return
+    if (state.now() >= state.deadline || !state.lanes.has(message.lane) || state.leaving.has(message.lane))
+      return
     const settlement = yield* Effect.callback<Settlement>((resume) => {
       connection.send([toOutgoing(message, state.settings.djangoHeaders)], (_, outcome) =>
         resume(Effect.succeed(outcome)),
@@ -39,9 +40,6 @@ const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestinat
           Effect.succeed<Settlement>({ _tag: "Refused", scope: "destination", words: held.words }),
       }),
     )
-    // What is on trial is the destination: a refusal of any kind but "never this message" burns no attempts.
-    if (settlement._tag === "Refused" && settlement.scope === "attempt")
-      return apply(state, message, { ...settlement, scope: "destination" })
     if (settlement._tag !== "Lost") return apply(state, message, settlement)
     const { reason, words } = yield* connection.ended
     // Alone on its connection: whatever the broker closed it over, it was this message or its destination.

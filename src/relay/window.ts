@@ -59,8 +59,12 @@ export const makeWindow = (options: WindowOptions) => {
   const flights = new Map<number, Flight>()
   /** Settled by the broker or judged, but not yet in the database. */
   const settling = new Set<number>()
-  /** Settled in the database since the read under way began, which may still show them as pending. */
-  const fresh = new Set<number>()
+  /** The refused and dead ones among them, which hold their keys until that is recorded, whatever happens to the lanes meanwhile. */
+  const judging = new Map<number, { readonly message: StoredMessage; readonly dead: boolean }>()
+  /** Refused ones that were seen ready again before their verdict's answer came. */
+  const again = new Set<number>()
+  /** Settled in the database since the read under way began, which may still show them as pending. True: refused. */
+  const fresh = new Map<number, boolean>()
   const keys = new Map<string, KeyState>()
   const destinations = new Map<string, HeldDestination>()
   /** Keys and destinations released since the read under way began: what it brings of them could leap ahead. */
@@ -71,8 +75,9 @@ export const makeWindow = (options: WindowOptions) => {
   let pipelined = false
   let stale = false
   let limit = options.size
+  let draining = false
   /** In flight when a connection died without naming anyone; until they are settled, few messages at a time, in the end one. */
-  const suspects = new Set<number>()
+  const suspects = new Map<number, StoredMessage>()
   const deaths = new Map<number, number>()
   const busy = new Int32Array(64)
 
@@ -104,8 +109,13 @@ export const makeWindow = (options: WindowOptions) => {
   const advance = (message: StoredMessage) => {
     const state = stateOf(message)
     if (state === undefined) return
-    if (state.heads.length > 0 || state.flying > 0) return
-    const next = state.queue.shift()
+    if (state.flying > 0) return
+    if (state.heads.length > 0) {
+      // Another refused message has its turn; it may have been seen ready and left out.
+      if (state.lowest !== Number.POSITIVE_INFINITY) options.rewind(state.lowest)
+      return
+    }
+    const next = draining ? undefined : state.queue.shift()
     if (next !== undefined) {
       queued--
       take(next)
@@ -123,6 +133,25 @@ export const makeWindow = (options: WindowOptions) => {
     options.rewind(state.lowest)
   }
 
+  /** The message keeps its key until its verdict is in the database, and what is in turn behind it is read again. */
+  const judge = (message: StoredMessage, dead: boolean): boolean => {
+    const { position, lane } = message
+    if (settling.has(position)) return false
+    settling.add(position)
+    busy[lane]!++
+    judging.set(position, { message, dead })
+    suspects.delete(position)
+    if (dead) deaths.delete(position)
+    if (message.key !== null) {
+      const state = stateFor(idOf(message), lane)
+      if (!state.heads.includes(position)) state.heads.push(position)
+      dropQueue(state)
+    }
+    land(position)
+    endProbe(message)
+    return true
+  }
+
   /** Leaves out what waits in a key's queue: it is read again later. */
   const dropQueue = (state: KeyState) => {
     const first = state.queue[0]
@@ -138,6 +167,19 @@ export const makeWindow = (options: WindowOptions) => {
     destinations.delete(destination)
     frozen.add(destination)
     options.rewind(held.lowest)
+  }
+
+  /** A message that is settled is no probe any more: whether its destination is well, the next message shows. */
+  const endProbe = (message: StoredMessage) => {
+    if (destinations.get(message.destination)?.probe.position === message.position)
+      releaseDestination(message.destination)
+  }
+
+  /** Leaves a message out for now. */
+  const leave = (holder: { lowest: number }, position: number): false => {
+    holder.lowest = Math.min(holder.lowest, position)
+    suspects.delete(position)
+    return false
   }
 
   const unhead = (message: StoredMessage) => {
@@ -174,7 +216,8 @@ export const makeWindow = (options: WindowOptions) => {
     room: (): number => {
       if (bytes >= options.bytes) return 0
       if (suspects.size === 0) limit = options.size
-      return Math.max(0, limit - flights.size - queued)
+      // What is confirmed but not recorded would be sent again after a crash, like what is in flight.
+      return Math.max(0, limit - flights.size - queued - settling.size)
     },
     roomBytes: (): number => Math.max(1, options.bytes - bytes),
     /** Nothing in flight, in turn or on its way to the database. */
@@ -186,35 +229,45 @@ export const makeWindow = (options: WindowOptions) => {
       return held
     },
 
+    /** It is on its way or in turn, or its outcome is on its way: whatever was read of it is out of date. */
+    known: (message: StoredMessage): boolean =>
+      flights.has(message.position) ||
+      settling.has(message.position) ||
+      fresh.has(message.position) ||
+      stateOf(message)?.queue.some(({ position }) => position === message.position) === true,
+
+    /** Takes nothing more into flight: what waits in turn stays with the database. */
+    drain: () => {
+      draining = true
+      for (const message of turn) land(message.position)
+      turn = []
+      for (const state of keys.values()) dropQueue(state)
+    },
+
     /** Decides whether a message that was read goes now, and if so counts it as in flight. */
     admit: (message: StoredMessage): boolean => {
       const { position } = message
+      if (judging.has(position)) again.add(position)
+      if (fresh.get(position) === true) options.rewind(position)
       if (flights.has(position) || settling.has(position) || fresh.has(position)) return false
       if (stale || frozen.has(message.destination) || (message.key !== null && frozen.has(idOf(message)))) {
         options.rewind(position)
         return false
       }
       const held = destinations.get(message.destination)
-      if (held !== undefined) {
-        held.lowest = Math.min(held.lowest, position)
-        return false
-      }
+      if (held !== undefined) return leave(held, position)
       const state = stateOf(message)
       if (state !== undefined) {
         if (state.heads.length > 0) {
-          if (position !== Math.min(...state.heads) || state.flying > 0) {
-            state.lowest = Math.min(state.lowest, position)
-            return false
-          }
+          if (position !== Math.min(...state.heads) || state.flying > 0) return leave(state, position)
         } else if (state.lowest !== Number.POSITIVE_INFINITY) {
-          state.lowest = Math.min(state.lowest, position)
-          return false
+          return leave(state, position)
         } else if (!pipelined && (state.flying > 0 || state.queue.length > 0)) {
           if (state.queue.some((waiting) => waiting.position === position)) return false
           if (state.queue.length < QUEUE && position > (state.queue.at(-1)?.position ?? 0)) {
             state.queue.push(message)
             queued++
-          } else state.lowest = Math.min(state.lowest, position)
+          } else leave(state, position)
           return false
         }
       }
@@ -244,33 +297,11 @@ export const makeWindow = (options: WindowOptions) => {
       return true
     },
 
-    /** It is given up: its key goes on. */
-    dead: (message: StoredMessage): boolean => {
-      if (settling.has(message.position)) return false
-      settling.add(message.position)
-      busy[message.lane]!++
-      suspects.delete(message.position)
-      deaths.delete(message.position)
-      unhead(message)
-      land(message.position)
-      advance(message)
-      return true
-    },
+    /** It is given up: its key goes on when that is recorded. */
+    dead: (message: StoredMessage): boolean => judge(message, true),
 
     /** It was refused this time: it holds its key until it is published or dead. */
-    refused: (message: StoredMessage): boolean => {
-      if (settling.has(message.position)) return false
-      settling.add(message.position)
-      busy[message.lane]!++
-      suspects.delete(message.position)
-      if (message.key !== null) {
-        const state = stateFor(idOf(message), message.lane)
-        if (!state.heads.includes(message.position)) state.heads.push(message.position)
-        dropQueue(state)
-      }
-      land(message.position)
-      return true
-    },
+    refused: (message: StoredMessage): boolean => judge(message, false),
 
     /**
      * Takes note of the refused messages that hold keys of these lanes; lets keys go on whose refused message is no longer
@@ -280,7 +311,6 @@ export const makeWindow = (options: WindowOptions) => {
       const pending = new Set<number>()
       for (const { position, lane, destination, key } of refused) {
         pending.add(position)
-        if (settling.has(position) || fresh.has(position)) continue
         const state = stateFor(`${destination}\0${key}`, lane)
         if (!state.heads.includes(position)) state.heads.push(position)
       }
@@ -356,7 +386,7 @@ export const makeWindow = (options: WindowOptions) => {
           deaths.set(only.position, count)
           alone = only
         }
-        for (const position of flights.keys()) suspects.add(position)
+        for (const [position, { message }] of flights) suspects.set(position, message)
         // A quarter at each death: who is innocent passes quickly, and who is not is soon alone.
         limit = Math.max(1, Math.floor(Math.min(limit, flights.size) / 4))
       }
@@ -367,9 +397,8 @@ export const makeWindow = (options: WindowOptions) => {
       }
       for (const [id, state] of [...keys]) {
         dropQueue(state)
-        if (state.heads.length > 0) continue
         lowest = Math.min(lowest, state.lowest)
-        keys.delete(id)
+        if (state.heads.length === 0) keys.delete(id)
       }
       turn = []
       stale = true
@@ -377,18 +406,33 @@ export const makeWindow = (options: WindowOptions) => {
       return { alone, deaths: count }
     },
 
-    /** The outcome is in the database. */
-    settled: (messages: Iterable<StoredMessage>) => {
+    /** The outcome is in the database; `inVain`: the message is no longer pending, or the lane no longer ours. */
+    settled: (messages: Iterable<StoredMessage>, inVain = false) => {
       for (const message of messages) {
-        if (!settling.delete(message.position)) continue
+        const { position } = message
+        if (!settling.delete(position)) continue
         busy[message.lane]!--
-        fresh.add(message.position)
+        const judged = judging.get(position)
+        judging.delete(position)
+        if (!inVain) fresh.set(position, judged?.dead === false)
+        if (judged !== undefined && (judged.dead || inVain)) {
+          unhead(message)
+          advance(message)
+        }
+        if (again.delete(position) || inVain) options.rewind(position)
       }
     },
 
-    /** Lanes that this relay holds no more: forgets their keys; nothing of theirs is in flight. */
+    /** Lanes that this relay holds no more: forgets what holds their keys, but for what is still on its way. */
     dropLanes: (lanes: ReadonlySet<number>) => {
-      for (const [id, state] of [...keys]) if (lanes.has(state.lane)) keys.delete(id)
+      for (const [id, state] of [...keys]) {
+        if (!lanes.has(state.lane)) continue
+        dropQueue(state)
+        state.heads = state.heads.filter((head) => judging.has(head))
+        // What is still in flight keeps its key from having two.
+        if (state.flying === 0 && state.heads.length === 0) keys.delete(id)
+      }
+      for (const [position, message] of suspects) if (lanes.has(message.lane)) suspects.delete(position)
       for (const [destination, held] of [...destinations])
         if (lanes.has(held.probe.lane)) releaseDestination(destination)
     },
@@ -397,6 +441,8 @@ export const makeWindow = (options: WindowOptions) => {
     clear: () => {
       for (const position of [...flights.keys()]) land(position)
       keys.clear()
+      for (const [position, { message }] of judging)
+        if (message.key !== null) stateFor(idOf(message), message.lane).heads.push(position)
       destinations.clear()
       suspects.clear()
       deaths.clear()

@@ -213,7 +213,8 @@ export const makeStatements = (sql: Sql, schema: string) => {
       const json = JSON.stringify(
         verdicts.map(({ fate, words, ...rest }) => ({
           ...rest,
-          words: words.replaceAll("\0", ""),
+          // JSON in PostgreSQL takes neither a NUL nor half of a surrogate pair.
+          words: Buffer.from(words.replaceAll("\0", "")).toString(),
           dead: fate === "dead",
           retry: typeof fate === "object" ? fate.retryInMillis : null,
         })),
