@@ -108,7 +108,9 @@ describe("relay, races", () => {
           ...store,
           promote: (lanes, limit) =>
             Effect.tap(store.promote(lanes, limit), (rows) =>
-              Effect.sync(() => void (fail = rows.length > 0)),
+              Effect.sync(() => {
+                fail = rows.length > 0
+              }),
             ),
           read: (pass) =>
             Effect.suspend(() => {
@@ -194,10 +196,17 @@ describe("relay, races", () => {
         },
       })
       let refuse = true
-      faults.refuse((m) => m.body === "1" && refuse && ((away = true), true), {
-        scope: "attempt",
-        words: "no",
-      })
+      faults.refuse(
+        (m) => {
+          if (m.body !== "1" || !refuse) return false
+          away = true
+          return true
+        },
+        {
+          scope: "attempt",
+          words: "no",
+        },
+      )
       yield* write({ key: "k", body: "1" }, { key: "k", body: "2" }, { key: "k", body: "3" })
       yield* startRelay(layer, { lease: "2 seconds", backoff: Schedule.spaced("3 seconds") })
       yield* until(() => assert.isTrue(away))
