@@ -27,7 +27,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
     const least =
-      state.window.suspects.size > 0 || state.window.flights.size === 0
+      state.window.suspects.any() || state.window.flights.size === 0
         ? 1
         : Math.min(state.settings.batch, state.settings.window) / 4
     state.hungry = true

@@ -8,6 +8,7 @@
  * reason ends, so that memory does not grow with what is held.
  */
 import type { RefusedMessage, StoredMessage } from "../store/store.ts"
+import { makeSuspects } from "./suspects.ts"
 
 /** A message on its way to the broker. */
 export interface Flight {
@@ -74,11 +75,8 @@ export const makeWindow = (options: WindowOptions) => {
   let bytes = 0
   let pipelined = false
   let stale = false
-  let limit = options.size
   let draining = false
-  /** In flight when a connection died without naming anyone; until they are settled, few messages at a time, in the end one. */
-  const suspects = new Map<number, StoredMessage>()
-  const deaths = new Map<number, number>()
+  const suspects = makeSuspects(options.size)
   const busy = new Int32Array(64)
 
   const idOf = (message: StoredMessage) => `${message.destination}\0${message.key}`
@@ -140,8 +138,8 @@ export const makeWindow = (options: WindowOptions) => {
     settling.add(position)
     busy[lane]!++
     judging.set(position, { message, dead })
-    suspects.delete(position)
-    if (dead) deaths.delete(position)
+    if (dead) suspects.acquit(position)
+    else suspects.excuse(position)
     if (message.key !== null) {
       const state = stateFor(idOf(message), lane)
       if (!state.heads.includes(position)) state.heads.push(position)
@@ -178,7 +176,7 @@ export const makeWindow = (options: WindowOptions) => {
   /** Leaves a message out for now. */
   const leave = (holder: { lowest: number }, position: number): false => {
     holder.lowest = Math.min(holder.lowest, position)
-    suspects.delete(position)
+    suspects.excuse(position)
     return false
   }
 
@@ -215,9 +213,8 @@ export const makeWindow = (options: WindowOptions) => {
     /** Messages that may be read now. */
     room: (): number => {
       if (bytes >= options.bytes) return 0
-      if (suspects.size === 0) limit = options.size
       // What is confirmed but not recorded would be sent again after a crash, like what is in flight.
-      return Math.max(0, limit - flights.size - queued - settling.size)
+      return Math.max(0, suspects.limit() - flights.size - queued - settling.size)
     },
     roomBytes: (): number => Math.max(1, options.bytes - bytes),
     /** Nothing in flight, in turn or on its way to the database. */
@@ -288,8 +285,7 @@ export const makeWindow = (options: WindowOptions) => {
       if (settling.has(message.position)) return false
       settling.add(message.position)
       busy[message.lane]!++
-      suspects.delete(message.position)
-      deaths.delete(message.position)
+      suspects.acquit(message.position)
       unhead(message)
       land(message.position)
       releaseDestination(message.destination)
@@ -345,7 +341,7 @@ export const makeWindow = (options: WindowOptions) => {
       for (const flight of [...flights.values()]) {
         if (flight.message.destination !== message.destination) continue
         land(flight.message.position)
-        suspects.delete(flight.message.position)
+        suspects.excuse(flight.message.position)
         held.lowest = Math.min(held.lowest, flight.message.position)
         if (flight.message.position < held.probe.position) held.probe = flight.message
       }
@@ -355,7 +351,7 @@ export const makeWindow = (options: WindowOptions) => {
         held.lowest = Math.min(held.lowest, state.lowest)
         if (state.heads.length === 0) keys.delete(id)
       }
-      suspects.delete(message.position)
+      suspects.excuse(message.position)
       if (known !== undefined && !wasProbe) return undefined
       held.probeAt = undefined
       held.steps++
@@ -377,19 +373,9 @@ export const makeWindow = (options: WindowOptions) => {
 
     /** The connection is gone: all in flight is unknown and is read again. `unnamed`: it died over something it did not name. */
     lost: (unnamed: boolean): { readonly alone: StoredMessage | undefined; readonly deaths: number } => {
-      let alone: StoredMessage | undefined
-      let count = 0
-      if (unnamed) {
-        const only = flights.size === 1 ? [...flights.values()][0]?.message : undefined
-        if (only !== undefined) {
-          count = (deaths.get(only.position) ?? 0) + 1
-          deaths.set(only.position, count)
-          alone = only
-        }
-        for (const [position, { message }] of flights) suspects.set(position, message)
-        // A quarter at each death: who is innocent passes quickly, and who is not is soon alone.
-        limit = Math.max(1, Math.floor(Math.min(limit, flights.size) / 4))
-      }
+      const verdict = unnamed
+        ? suspects.accuse([...flights.values()].map(({ message }) => message))
+        : { alone: undefined, deaths: 0 }
       let lowest = Number.POSITIVE_INFINITY
       for (const { message } of [...flights.values()]) {
         lowest = Math.min(lowest, message.position)
@@ -403,7 +389,7 @@ export const makeWindow = (options: WindowOptions) => {
       turn = []
       stale = true
       if (lowest !== Number.POSITIVE_INFINITY) options.rewind(lowest)
-      return { alone, deaths: count }
+      return verdict
     },
 
     /** The outcome is in the database; `inVain`: the message is no longer pending, or the lane no longer ours. */
@@ -432,7 +418,7 @@ export const makeWindow = (options: WindowOptions) => {
         // What is still in flight keeps its key from having two.
         if (state.flying === 0 && state.heads.length === 0) keys.delete(id)
       }
-      for (const [position, message] of suspects) if (lanes.has(message.lane)) suspects.delete(position)
+      suspects.dropLanes(lanes)
       for (const [destination, held] of [...destinations])
         if (lanes.has(held.probe.lane)) releaseDestination(destination)
     },
@@ -445,7 +431,6 @@ export const makeWindow = (options: WindowOptions) => {
         if (message.key !== null) stateFor(idOf(message), message.lane).heads.push(position)
       destinations.clear()
       suspects.clear()
-      deaths.clear()
       turn = []
       queued = 0
       stale = true

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Schedule } from "effect"
 import postgres from "postgres"
-import type { Outgoing } from "../../src/broker/broker.ts"
+import { Broker, type Outgoing } from "../../src/broker/broker.ts"
 import { layerMemory, MemoryBroker } from "../../src/broker/memory.ts"
 import { runRelay } from "../../src/relay/relay.ts"
 import { assertInOrder, firstArrivals } from "../support/arrivals.ts"
@@ -413,5 +413,56 @@ describe("relay", () => {
       )
       assertInOrder(faults.accepted)
     }),
+  )
+
+  it.live(
+    "finds the one message that kills every connection without being named, and spares the others",
+    () =>
+      Effect.gen(function* () {
+        const { url, sql } = yield* database
+        const { faults, layer } = yield* broker
+        yield* Effect.promise(() => writeMessages(sql, { count: 1500, keys: 20 }))
+        const killer = (message: Outgoing) => message.headers["outbox-position"] === "700"
+        const deadly = Layer.effect(
+          Broker,
+          Effect.map(Broker, ({ connect }) =>
+            Broker.of({
+              connect: Effect.map(connect, (connection) => ({
+                ...connection,
+                send: (batch, settle) => {
+                  connection.send(
+                    batch.filter((message) => !killer(message)),
+                    settle,
+                  )
+                  if (batch.some(killer)) connection.destroy()
+                },
+                ended: Effect.map(
+                  connection.ended,
+                  () => ({ reason: "error", words: "STOMP died" }) as const,
+                ),
+              })),
+            }),
+          ),
+        ).pipe(Layer.provide(layer))
+        yield* startRelay(relayLayer(url, deadly))
+        yield* Effect.promise(() =>
+          eventually(async () => {
+            const rows =
+              await sql`SELECT position, attempts, last_error FROM outbox.messages WHERE dead_at IS NOT NULL`
+            assert.deepStrictEqual(
+              rows.map((row) => ({ ...row })),
+              [
+                {
+                  position: "700",
+                  attempts: 0,
+                  last_error: "alone in flight at 3 deaths of the connection: STOMP died",
+                },
+              ],
+            )
+            assert.strictEqual(firstArrivals(faults.accepted).ids.size, 1499)
+          }, 15),
+        )
+        assertInOrder(faults.accepted)
+      }),
   )
 })
