@@ -57,7 +57,7 @@ export const bench: Bench = async ({ once, say }) => {
             settings: {
               messages: count,
               bodyBytes: frames[0]!.body.length,
-              relayWindow: 2000,
+              relayWindow: 1000,
               baselineWindow: window,
               node: process.version,
               postgresql: version?.["server_version"],

@@ -71,10 +71,10 @@ export const settings = {
   },
   window: {
     kind: count(1, 100_000),
-    default: "2000",
+    default: "1000",
     help: "Messages in flight at the most, and so repeated at the most after a crash.",
   },
-  batch: { kind: count(1, 10_000), default: "500", help: "Messages in one read at the most." },
+  batch: { kind: count(1, 10_000), default: "250", help: "Messages in one read at the most." },
   lease: {
     kind: duration("1 s", "10 minutes"),
     default: "10 s",

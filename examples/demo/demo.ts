@@ -150,6 +150,12 @@ for (const signal of ["SIGINT", "SIGTERM"] as const)
     stopped = true
     Effect.runFork(Fiber.interrupt(fiber))
   })
+process.on("uncaughtException", (error) => {
+  // PostgreSQL stops at the same signal as the demo, and its client trips over that.
+  if (stopped) return
+  say(`the demo failed: ${error.message}`)
+  process.exit(1)
+})
 fiber.addObserver((exit) => {
   if (Exit.isFailure(exit) && !stopped) say(`the demo failed: ${sentenceOf(exit.cause)}`)
   process.exit(stopped ? 130 : Exit.isSuccess(exit) && exit.value ? 0 : 1)

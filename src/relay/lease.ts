@@ -10,6 +10,7 @@ export const leaseLoop = Effect.fnUntraced(function* (state: RelayState) {
   let renewedAt = Number.NEGATIVE_INFINITY
   let holder = ""
   let shown = ""
+  let warned = ""
   while (true) {
     const start = state.now()
     if (state.lanes.size > 0 && start >= state.deadline) loseLease(state)
@@ -44,7 +45,16 @@ export const leaseLoop = Effect.fnUntraced(function* (state: RelayState) {
           return share.lanes.size === 0 && state.lanes.size === 0 ? Effect.void : adopt(state, share)
         }),
         Effect.andThen(onTick),
-        Effect.catch((error) => Effect.logWarning(error.message)),
+        Effect.tap(() => {
+          warned = ""
+          return Effect.void
+        }),
+        Effect.catch((error) => {
+          // Once a trouble, not once a second.
+          const news = error.message !== warned
+          warned = error.message
+          return news ? Effect.logWarning(error.message) : Effect.void
+        }),
       )
     yield* Effect.sleep(every)
   }

@@ -21,6 +21,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   let dueAt = 0
   let writersAt = 0
   let heldAt = 0
+  let warned = ""
   let sweptAt = state.now()
 
   /** One round; true when another may find more at once. */
@@ -76,6 +77,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
       limit,
       bytes: state.window.roomBytes(),
     })
+    warned = ""
     state.cursor.absorb(result)
     const sent = dispatch(
       state,
@@ -94,7 +96,12 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
       Effect.catch((error) => {
         // The statement may have been carried out all the same: what it made ready is read from the beginning.
         state.cursor.rewind(1)
-        return Effect.as(Effect.andThen(Effect.logWarning(error.message), Effect.sleep(500)), true)
+        const news = error.message !== warned
+        warned = error.message
+        return Effect.as(
+          Effect.andThen(news ? Effect.logWarning(error.message) : Effect.void, Effect.sleep(500)),
+          true,
+        )
       }),
     )
     if (more) {

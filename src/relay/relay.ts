@@ -24,11 +24,11 @@ export interface RelayOptions {
   readonly name?: string
   /** How long its lanes stay its own without a sign of life; a killed relay is replaced within this + 2 s. Default 10 s. */
   readonly lease?: Duration.Input
-  /** Messages in flight at the most, and so repeated at the most after a crash. Default 2,000. */
+  /** Messages in flight at the most, and so repeated at the most after a crash. Default 1,000. */
   readonly window?: number
   /** Bytes of bodies in flight at the most. Default 16 MiB. */
   readonly windowBytes?: number
-  /** Messages in one read at the most. Default 500. */
+  /** Messages in one read at the most. Default 250. */
   readonly batch?: number
   /** Longest pause between polls when nothing happens. Default 500 ms. */
   readonly pollInterval?: Duration.Input
@@ -65,9 +65,9 @@ export interface RelayReport {
 const settingsOf = (options: RelayOptions): RelaySettings => ({
   name: options.name ?? `${hostname()}:${process.pid}`,
   leaseMillis: Duration.toMillis(options.lease ?? "10 seconds"),
-  window: options.window ?? 2000,
+  window: options.window ?? 1000,
   windowBytes: options.windowBytes ?? 16 * 1024 * 1024,
-  batch: options.batch ?? 500,
+  batch: options.batch ?? 250,
   pollMillis: Duration.toMillis(options.pollInterval ?? "500 millis"),
   receiptMillis: Duration.toMillis(options.receiptTimeout ?? "30 seconds"),
   maxAttempts: options.maxAttempts ?? 50,

@@ -50,6 +50,9 @@ export const migrate = (sql: Sql, schema = "outbox"): Effect.Effect<ReadonlyArra
     catch: (cause) => storeError(`migrate schema "${schema}"`, cause),
   })
 
+const commandFor = (schema: string): string =>
+  `drizzle-outbox migrate${schema === "outbox" ? "" : ` --schema ${schema}`}`
+
 /** Fails with one sentence when the database's schema is not the one this program was built for. */
 export const checkSchema = (sql: Sql, schema = "outbox"): Effect.Effect<void, StoreError> =>
   Effect.tryPromise({
@@ -64,9 +67,9 @@ export const checkSchema = (sql: Sql, schema = "outbox"): Effect.Effect<void, St
           reason: "schema",
           message:
             version === 0
-              ? `schema "${schema}" has no outbox tables: run "drizzle-outbox migrate"`
+              ? `schema "${schema}" has no outbox tables: run "${commandFor(schema)}"`
               : version < wanted
-                ? `schema "${schema}" is at version ${version} and this program needs ${wanted}: run "drizzle-outbox migrate"`
+                ? `schema "${schema}" is at version ${version} and this program needs ${wanted}: run "${commandFor(schema)}"`
                 : `schema "${schema}" is at version ${version}, newer than this program (${wanted}): upgrade drizzle-outbox`,
         }),
       )

@@ -224,7 +224,8 @@ export const requeueDead = (
   const table = messages(sql, schema)
   return sql<DeadPlace[]>`
     WITH chosen AS (${choose(sql, schema, filter, batch)}), requeued AS (
-      UPDATE ${table} m SET dead_at = NULL, attempts = 0, available_at = statement_timestamp()
+      UPDATE ${table} m SET dead_at = NULL, attempts = 0, available_at = statement_timestamp(),
+             expires_at = CASE WHEN m.expires_at > statement_timestamp() THEN m.expires_at END
       FROM chosen c WHERE m.position = c.position AND m.dead_at IS NOT NULL
       RETURNING m.position, c.dead_at
     )

@@ -37,7 +37,7 @@ describe("settings", () => {
   it("have defaults that can be read", () => {
     const config = readConfig(NAMES, {})
     assert.strictEqual(config.schema, "outbox")
-    assert.strictEqual(config.window, 2000)
+    assert.strictEqual(config.window, 1000)
     assert.strictEqual(Duration.toDays(config.retention), 30)
     assert.strictEqual(Duration.toMillis(config.lease), 10_000)
     assert.strictEqual(config.maxAttempts, 50)
@@ -49,7 +49,7 @@ describe("settings", () => {
   it("take the flag before the variable and the variable before the default; an empty variable is not set", () => {
     const environment = { OUTBOX_WINDOW: "10", OUTBOX_BATCH: "" }
     const config = readConfig(["window", "batch"], environment, new Map([["window", "20"]]))
-    assert.deepStrictEqual(config, { window: 20, batch: 500 })
+    assert.deepStrictEqual(config, { window: 20, batch: 250 })
     assert.strictEqual(readConfig(["window"], environment).window, 10)
   })
 

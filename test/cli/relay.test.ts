@@ -169,7 +169,10 @@ describe("relay", () => {
       assert.notInclude(refused.stderr + refused.stdout, "hunter2")
       const missing = await relay(["--schema", "elsewhere"]).ended
       assert.strictEqual(missing.code, 1)
-      assert.match(missing.stderr, /schema "elsewhere" has no outbox tables: run "drizzle-outbox migrate"\n$/)
+      assert.match(
+        missing.stderr,
+        /schema "elsewhere" has no outbox tables: run "drizzle-outbox migrate --schema elsewhere"\n$/,
+      )
       const away = await relay(["--once"], {
         OUTBOX_DATABASE_URL: database.url.replace(/:\d+\//, ":1/"),
       }).ended
