@@ -1,20 +1,20 @@
 /** What a message says of itself on the wire. The names are an interface: consumers in any language read them. */
+import type { StoredMessage } from "../store/store.ts"
 
 /** A stored message, as far as its headers need it. */
-export interface StoredMessage {
-  readonly position: number | bigint
-  readonly id: string
-  readonly event: string
-  readonly eventId: string
-  readonly operation: string
-  readonly destination: string
-  readonly version: string | null
-  readonly key: string | null
-  /** The user's, with correlation, causation and trace where given. */
-  readonly headers: Readonly<Record<string, string>>
-  /** ISO 8601, the database's clock at the write. */
-  readonly createdAt: string
-}
+export type HeaderSource = Pick<
+  StoredMessage,
+  | "position"
+  | "id"
+  | "event"
+  | "eventId"
+  | "operation"
+  | "destination"
+  | "version"
+  | "key"
+  | "headers"
+  | "createdAt"
+>
 
 export interface WireHeaderOptions {
   /** Adds the headers that django-outbox-pattern reads (`dop-…`). Default true. */
@@ -29,7 +29,7 @@ export interface WireHeaderOptions {
  * `dop-msg-sent-time`, and `dop-correlation-id` where there is an `outbox-correlation-id`.
  */
 export const wireHeaders = (
-  message: StoredMessage,
+  message: HeaderSource,
   { django = true }: WireHeaderOptions = {},
 ): Record<string, string> => {
   const { headers: stored, key, version } = message

@@ -1,6 +1,7 @@
 /** The outbox's tables in PostgreSQL, through a small pool of connections of the relay's own. */
-import { Effect, Layer, Redacted, type Scope } from "effect"
-import postgres, { type Sql } from "postgres"
+import { Effect, Layer, type Redacted, type Scope } from "effect"
+import type { Sql } from "postgres"
+import { connect } from "./connect.ts"
 import { StoreError, storeError } from "./error.ts"
 import { checkSchema } from "./migrate.ts"
 import { makeStatements } from "./statements.ts"
@@ -18,49 +19,21 @@ export interface PostgresOptions {
 export const layerPostgres = (options: PostgresOptions): Layer.Layer<OutboxStore, StoreError> =>
   Layer.effect(
     OutboxStore,
-    Effect.flatMap(connect(options), (sql) => make(sql, options.schema ?? "outbox")),
+    Effect.flatMap(open(options), (sql) => make(sql, options.schema ?? "outbox")),
   )
 
 /**
- * Opens the pool. Sequential scans are off in its sessions: a plan made while the table was small would scan it for as
- * long as it is cached. A transaction pooler refuses such a setting and cannot keep prepared statements: then neither is used.
+ * Sequential scans are off in the relay's sessions: a plan made while the table was small would scan it for as long as it
+ * is cached. A transaction pooler refuses such a setting and cannot keep prepared statements: then neither is used.
  */
-const connect = (options: PostgresOptions): Effect.Effect<Sql, StoreError, Scope.Scope> => {
-  const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
-  const open = (pooled: boolean) =>
-    Effect.acquireRelease(
-      Effect.try({
-        try: () =>
-          postgres(url, {
-            max: options.connections ?? 4,
-            onnotice: () => {},
-            connect_timeout: 10,
-            fetch_types: false,
-            prepare: !pooled,
-            connection: { application_name: "drizzle-outbox", ...(pooled ? {} : { enable_seqscan: "off" }) },
-          }),
-        // The driver's own words could quote the URL, and so the password.
-        catch: () =>
-          new StoreError({
-            reason: "statement",
-            message: "the database URL is not one: expected postgres://user:password@host:port/database",
-          }),
-      }),
-      (sql) => Effect.promise(() => sql.end({ timeout: 2 })),
-    ).pipe(
-      Effect.tap((sql) =>
-        Effect.tryPromise({
-          try: () => sql`SELECT 1`,
-          catch: (cause) => storeError("connect to the database", cause),
-        }),
-      ),
-    )
-  return open(false).pipe(
+const open = ({ url, connections = 4 }: PostgresOptions): Effect.Effect<Sql, StoreError, Scope.Scope> =>
+  connect({ url, connections, prepare: true, settings: { enable_seqscan: "off" } }).pipe(
     Effect.catch((error) =>
-      /unsupported startup parameter/.test(error.message) ? open(true) : Effect.fail(error),
+      /unsupported startup parameter/.test(error.message)
+        ? connect({ url, connections, prepare: false })
+        : Effect.fail(error),
     ),
   )
-}
 
 const make = (sql: Sql, schema: string): Effect.Effect<OutboxStore["Service"], StoreError> => {
   const statements = makeStatements(sql, schema)

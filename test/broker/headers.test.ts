@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest"
-import { type StoredMessage, wireHeaders } from "../../src/broker/headers.ts"
+import { type HeaderSource, wireHeaders } from "../../src/broker/headers.ts"
 
-const stored: StoredMessage = {
-  position: 7n,
+const stored: HeaderSource = {
+  position: 7,
   id: "0190",
   event: "orders",
   eventId: "0191",

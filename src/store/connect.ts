@@ -1,0 +1,49 @@
+/** A pool of connections to the outbox's database. */
+import { Effect, Redacted, type Scope } from "effect"
+import postgres, { type Sql } from "postgres"
+import { StoreError, storeError } from "./error.ts"
+
+export interface ConnectOptions {
+  readonly url: string | Redacted.Redacted<string>
+  /** Connections at the most. */
+  readonly connections: number
+  /** Prepared statements, which a transaction pooler cannot keep. */
+  readonly prepare: boolean
+  /** Further settings of the sessions. */
+  readonly settings?: Readonly<Record<string, string>>
+}
+
+/** Opens the pool and tries it; it closes with the scope. Dates come as ISO text in UTC, whatever the server's own style. */
+export const connect = (options: ConnectOptions): Effect.Effect<Sql, StoreError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.try({
+      try: () =>
+        postgres(Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url, {
+          max: options.connections,
+          onnotice: () => {},
+          connect_timeout: 10,
+          fetch_types: false,
+          prepare: options.prepare,
+          connection: {
+            application_name: "drizzle-outbox",
+            TimeZone: "UTC",
+            DateStyle: "ISO",
+            ...options.settings,
+          },
+        }),
+      // The driver's own words could quote the URL, and so the password.
+      catch: () =>
+        new StoreError({
+          reason: "statement",
+          message: "the database URL is not one: expected postgres://user:password@host:port/database",
+        }),
+    }),
+    (sql) => Effect.promise(() => sql.end({ timeout: 2 })),
+  ).pipe(
+    Effect.tap((sql) =>
+      Effect.tryPromise({
+        try: () => sql`SELECT 1`,
+        catch: (cause) => storeError("connect to the database", cause),
+      }),
+    ),
+  )
