@@ -81,15 +81,15 @@ const inPlainWords = (verdict: Verdict): Verdict => ({
   words: verdict.words.replace(/[^\x20-\x7e]/g, "?"),
 })
 
-/** What the broker has confirmed must be recorded, however long the database is away. */
-const persist = <A, E extends { readonly message: string }>(write: Effect.Effect<A, E>): Effect.Effect<A> =>
-  write.pipe(
-    Effect.tapError((error) => Effect.logWarning(error.message)),
-    Effect.catch(() =>
-      Effect.andThen(
-        Effect.sleep(500),
-        Effect.suspend(() => persist(write)),
-      ),
+/** What the broker has confirmed must be recorded, however long the database is away; a trouble is told once. */
+const persist = <A, E extends { readonly message: string }>(
+  write: Effect.Effect<A, E>,
+  told = "",
+): Effect.Effect<A> =>
+  Effect.catch(write, ({ message }) =>
+    (message === told ? Effect.void : Effect.logWarning(message)).pipe(
+      Effect.andThen(Effect.sleep(500)),
+      Effect.andThen(Effect.suspend(() => persist(write, message))),
     ),
   )
 
