@@ -94,7 +94,9 @@ export const layerListen = (options: ListenOptions): Layer.Layer<Wakeup> =>
       Effect.gen(function* () {
         const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
         const sql = yield* Effect.acquireRelease(
-          Effect.sync(() => postgres(url, { max: 1, onnotice: () => {}, fetch_types: false })),
+          Effect.sync(() =>
+            postgres(url, { max: 1, onnotice: () => {}, fetch_types: false, backoff: () => 1 }),
+          ),
           (sql) => Effect.promise(() => sql.end({ timeout: 1 }).catch(() => {})),
         )
         const channel = channelOf(options.schema ?? "outbox")

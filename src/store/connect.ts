@@ -22,6 +22,8 @@ export const connect = (options: ConnectOptions): Effect.Effect<Sql, StoreError,
           max: options.connections,
           onnotice: () => {},
           connect_timeout: 10,
+          // Seconds between attempts to connect. The driver's own grow to 20: a database that is back would wait for us.
+          backoff: () => 0.2,
           fetch_types: false,
           prepare: options.prepare,
           connection: {

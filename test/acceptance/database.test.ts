@@ -17,7 +17,7 @@ describe("the relay's database", () => {
     const raw = await rawStomp(stompUrl)
     const arrived: (RawFrame & { readonly destination: string })[] = []
     await raw.subscribe(destination, (frame) => arrived.push({ ...frame, destination }))
-    const sql = postgres(server.url, { max: 2, onnotice: () => {} })
+    const sql = postgres(server.url, { max: 2, onnotice: () => {}, backoff: () => 0.1 })
     await Effect.runPromise(migrate(sql))
     await writeMessages(sql, { count: 40_000, keys: 100, destination })
     const relay = spawnRelay(server.url, stompUrl)
@@ -29,7 +29,7 @@ describe("the relay's database", () => {
       await eventually(() => assert.isAbove(arrived.length, 2000))
       await server.stop("immediate")
       assert.isBelow(firstArrivals(arrived).ids.size, 40_000)
-      await new Promise((resolve) => setTimeout(resolve, 1500))
+      await new Promise((resolve) => setTimeout(resolve, 6000))
       await server.start()
       const back = performance.now()
       const before = await eventually(published)
