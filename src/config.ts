@@ -9,6 +9,8 @@ import {
   choice,
   count,
   databaseUrl,
+  deadLetter,
+  headerList,
   type Kind,
   pemFile,
   schemaName,
@@ -43,7 +45,7 @@ export const settings = {
     kind: pemFile,
     help: "Authorities trusted for stomps and wss instead of the system's.",
   },
-  brokerTlsCert: { kind: pemFile, help: "Certificate by which the broker knows this relay." },
+  brokerTlsCert: { kind: pemFile, help: "Certificate by which the broker knows this program." },
   brokerTlsKey: { kind: pemFile, help: "Its private key." },
   brokerTlsServername: {
     kind: text("NAME", "a host name"),
@@ -57,7 +59,7 @@ export const settings = {
   heartbeat: {
     kind: duration("0", "10 minutes"),
     default: "10 s",
-    help: "How often broker and relay show each other that they live; 0 for never.",
+    help: "How often the broker and we show each other that we live; 0 for never.",
   },
   receiptTimeout: {
     kind: duration("100 ms", "1 h"),
@@ -78,7 +80,7 @@ export const settings = {
   lease: {
     kind: duration("1 s", "10 minutes"),
     default: "10 s",
-    help: "How long a relay's lanes stay its own without a sign of life; a killed relay is replaced within this + 2 s.",
+    help: "How long a relay's lanes, or a consumer's subscription, stay its own without a sign of life; a killed relay is replaced within this + 2 s.",
   },
   pollInterval: {
     kind: duration("1 ms", "1 h"),
@@ -93,7 +95,7 @@ export const settings = {
   maxAttempts: {
     kind: count(1, 1_000_000),
     default: "50",
-    help: "Refusals after which a message is dead. An outage counts as none.",
+    help: "Refusals by the broker, or failures of a handler, after which a message is dead. An outage counts as none.",
   },
   retention: {
     kind: duration("0"),
@@ -108,16 +110,64 @@ export const settings = {
   drainTimeout: {
     kind: duration("0", "10 minutes"),
     default: "5 s",
-    help: "How long a stop waits for the confirmations of what is in flight.",
+    help: "How long a stop waits for the confirmations, or the handlers, of what is in flight.",
   },
   djangoHeaders: {
     kind: toggle,
     default: "on",
     help: "Send the headers that django-outbox-pattern reads (`dop-…`), too.",
   },
+  consumer: {
+    kind: text("NAME", "a name"),
+    help: "The consumer's name: the scope in which a message has its effect once. Instances of one service share it. Required to consume.",
+  },
+  consumerName: {
+    kind: text("NAME", "a name"),
+    shown: "host:pid",
+    help: "What `status` and the logs call this instance of the consumer.",
+  },
+  order: {
+    kind: choice("key|none", { key: "key", none: "none" } as const),
+    default: "key",
+    help: "key: one instance at a time reads the queue and a key's messages are handled in order; none: all instances share the work, and nothing waits for anything.",
+  },
+  parallel: {
+    kind: count(1, 1000),
+    default: "8",
+    help: "Handlers at a time, each with a key and a database connection of its own; two more connections do the rest.",
+  },
+  prefetch: {
+    kind: count(1, 65_535),
+    default: "100",
+    help: "Deliveries that the broker hands out before the first is settled.",
+  },
+  handlerTimeout: {
+    kind: duration("1 ms", "24 h"),
+    default: "60 s",
+    help: "How long a handler may take.",
+  },
+  pauseAfter: {
+    kind: count(1, 1_000_000),
+    default: "10",
+    help: "So many different keys whose handlers fail in a row make a consumer pause.",
+  },
+  deadLetter: {
+    kind: deadLetter,
+    default: "off",
+    help: "Destination that gets a copy of what dies in a consumer, through the outbox; on: `/queue/DLQ.<queue>`.",
+  },
+  inboxRetention: {
+    kind: duration("0"),
+    default: "30 days",
+    help: "How long handled messages are remembered, and so repeats recognised.",
+  },
+  subscriptionHeaders: {
+    kind: headerList,
+    help: "Further headers of the subscription in the broker's own terms: `x-queue-type:quorum`.",
+  },
   livenessFile: {
     kind: writableFile,
-    help: "File touched about every second while the relay keeps its lease, with or without a broker.",
+    help: "File touched about every second while a relay keeps its lease or a consumer works or waits, with or without a broker.",
   },
   logLevel: {
     kind: choice("LEVEL", {
@@ -133,6 +183,21 @@ export const settings = {
 } as const satisfies Readonly<Record<string, Setting>>
 
 export type SettingName = keyof typeof settings
+
+/** Where the database is. */
+export const DATABASE_SETTINGS = ["databaseUrl", "schema"] as const
+
+/** How the broker is reached. */
+export const BROKER_SETTINGS = [
+  "brokerUrl",
+  "vhost",
+  "brokerTlsCa",
+  "brokerTlsCert",
+  "brokerTlsKey",
+  "brokerTlsServername",
+  "brokerTlsVerify",
+  "heartbeat",
+] as const
 
 type ValueOf<S> = S extends { readonly kind: Kind<infer A> }
   ? S extends { readonly default: string }

@@ -9,7 +9,7 @@ interface Accepted {
   readonly name: string
   readonly settings: ReadonlyArray<SettingName>
   readonly options: Readonly<Record<string, Option>>
-  readonly argument?: string
+  readonly arguments?: ReadonlyArray<string>
 }
 
 interface Parsed {
@@ -42,11 +42,12 @@ export const parseArguments = (command: Accepted, argv: ReadonlyArray<string>): 
     new CliError({ message: `${message}; see drizzle-outbox ${command.name} --help` })
 
   const given = new Map<string, string>()
+  const places = (command.arguments ?? []).map(flagOf)
   for (const token of tokens) {
     if (token.kind === "option-terminator") continue
     if (token.kind === "positional") {
-      const flag = command.argument === undefined ? undefined : flagOf(command.argument)
-      if (flag === undefined || given.has(flag)) throw fail(`it takes no argument ${quoted(token.value)}`)
+      const flag = places.find((place) => !given.has(place))
+      if (flag === undefined) throw fail(`it takes no argument ${quoted(token.value)}`)
       given.set(flag, token.value)
       continue
     }
@@ -71,7 +72,11 @@ export const parseArguments = (command: Accepted, argv: ReadonlyArray<string>): 
       continue
     }
     const value = given.get(flag) ?? option.default
-    if (value === undefined) continue
+    if (value === undefined) {
+      if (!option.required) continue
+      const placed = places.includes(flag) ? option.kind.placeholder : `--${flag}`
+      throw fail(`${placed} is missing: expected ${option.kind.expected}`)
+    }
     const read = value === "" ? undefined : option.kind.read(value.trim())
     if (read === undefined)
       throw fail(`--${flag} is ${JSON.stringify(value)}: expected ${option.kind.expected}`)

@@ -10,13 +10,15 @@ import type { Kind } from "./kind.ts"
 export interface Option {
   readonly kind?: Kind<unknown>
   readonly default?: string
+  /** It must be given. */
+  readonly required?: boolean
   readonly help: string
 }
 
 /** Values of a command's own options. */
 export type OptionValues<O> = {
   readonly [K in keyof O]: O[K] extends { readonly kind: Kind<infer A> }
-    ? O[K] extends { readonly default: string }
+    ? O[K] extends { readonly default: string } | { readonly required: true }
       ? A
       : A | undefined
     : boolean
@@ -36,8 +38,8 @@ export interface CommandDefinition<S extends SettingName, O extends Readonly<Rec
   readonly details?: string
   readonly settings: ReadonlyArray<S>
   readonly options: O
-  /** The option that an argument without a flag stands for. */
-  readonly argument?: keyof O & string
+  /** The options that arguments without a flag stand for, in their order. */
+  readonly arguments?: ReadonlyArray<keyof O & string>
   /** A stop by signal is its regular end: exit 0. */
   readonly service?: boolean
   readonly run: (config: Config<S>, options: OptionValues<O>) => Effect.Effect<void, Failure>

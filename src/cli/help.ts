@@ -9,17 +9,16 @@ interface Helped {
   readonly details?: string
   readonly settings: ReadonlyArray<SettingName>
   readonly options: Readonly<Record<string, Option>>
-  readonly argument?: string
+  readonly arguments?: ReadonlyArray<string>
 }
 
 const WIDTH = 100
 
 /** The help of one command. */
 export const helpOf = (command: Helped): string => {
-  const argument =
-    command.argument === undefined ? "" : ` [${placeholderOf(command.options[command.argument])}]`
+  const places = (command.arguments ?? []).map((name) => ` ${placeOf(command.options[name])}`).join("")
   const parts = [
-    `drizzle-outbox ${command.name}${argument} [flags]`,
+    `drizzle-outbox ${command.name}${places} [flags]`,
     wrap(command.summary, WIDTH),
     ...(command.details === undefined ? [] : command.details.split("\n").map((line) => wrap(line, WIDTH))),
   ]
@@ -54,14 +53,17 @@ export const programHelp = (
   const width = Math.max(...commands.map(({ name }) => name.length)) + 2
   return [
     "drizzle-outbox COMMAND [flags]",
-    "The transactional outbox for Drizzle and PostgreSQL.",
+    "The transactional outbox and the idempotent inbox for Drizzle and PostgreSQL.",
     `Commands:\n${commands.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`).join("\n")}`,
     `drizzle-outbox COMMAND --help shows the flags and settings of a command, drizzle-outbox --version the version.`,
     "",
   ].join("\n\n")
 }
 
-const placeholderOf = (option: Option | undefined): string => option?.kind?.placeholder ?? "ARGUMENT"
+const placeOf = (option: Option | undefined): string => {
+  const placeholder = option?.kind?.placeholder ?? "ARGUMENT"
+  return option?.required ? placeholder : `[${placeholder}]`
+}
 
 const entry = (head: string, help: string, value?: string): string => {
   const text = value === undefined ? help : `${help} Default: ${value}.`

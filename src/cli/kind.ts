@@ -81,6 +81,41 @@ export const brokerUrls: Kind<ReadonlyArray<Redacted.Redacted<string>>> = {
   },
 }
 
+/** A destination, or whether there is one at all. */
+export const deadLetter: Kind<string | boolean> = {
+  placeholder: "on|off|DESTINATION",
+  expected: '"on", "off" or a destination such as /queue/dead',
+  read: (given) => (/^\/[^\s/]/.test(given) ? given : toggle.read(given)),
+}
+
+/** Headers by name. */
+export const headerList: Kind<Readonly<Record<string, string>>> = {
+  placeholder: "NAME:VALUE[,…]",
+  expected: "headers as name:value, several separated by commas",
+  read: (given) => {
+    const pairs = given.split(",").map((pair) => /^\s*([^:\s]+)\s*:\s*(.+?)\s*$/.exec(pair))
+    return pairs.every((pair) => pair !== null)
+      ? Object.fromEntries(pairs.map((pair) => [pair[1] ?? "", pair[2] ?? ""]))
+      : undefined
+  },
+}
+
+/** A module and the name of one of its exports. */
+export interface ModuleExport {
+  readonly module: string
+  readonly export: string
+}
+
+export const moduleExport: Kind<ModuleExport> = {
+  placeholder: "MODULE#EXPORT",
+  expected: "a module and the name of its export, such as ./handlers.js#handleOrder",
+  read: (given) => {
+    const hash = given.lastIndexOf("#")
+    const module = hash < 0 ? given : given.slice(0, hash)
+    return module === "" ? undefined : { module, export: given.slice(module.length + 1) || "default" }
+  },
+}
+
 /** The content of a PEM file. */
 export const pemFile: Kind<string> = {
   placeholder: "FILE",

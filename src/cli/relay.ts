@@ -1,32 +1,51 @@
 /** `drizzle-outbox relay`, and `node dist/relay.js`: the same. */
-import { writeFile } from "node:fs/promises"
 import { Effect, Layer, type Scope } from "effect"
 import { Broker } from "../broker/broker.ts"
-import { layerStomp, type TlsOptions } from "../broker/stomp/stomp.ts"
-import { type Config, required, type SettingName, settings } from "../config.ts"
+import { BROKER_SETTINGS, type Config, DATABASE_SETTINGS, required } from "../config.ts"
 import { type RelayOptions, type RelayReport, runRelay } from "../relay/relay.ts"
 import { layerListen, layerPolling } from "../relay/wakeup.ts"
 import { type StoreError, storeError } from "../store/error.ts"
 import { countHeld } from "../store/operate.ts"
 import { layerPostgres } from "../store/postgres.ts"
 import type { OutboxStore } from "../store/store.ts"
+import { whenAvailable } from "./available.ts"
+import { BROKER_DETAILS, brokerLayer } from "./broker.ts"
 import { defineCommand } from "./command.ts"
 import { connectDatabase } from "./database.ts"
 import { CliError } from "./failure.ts"
+import { touch } from "./liveness.ts"
 import { layerLogging } from "./logging.ts"
-import { stompEnvironment } from "./stomp-environment.ts"
 import { counted } from "./table.ts"
 
-const NAMES = Object.keys(settings) as SettingName[]
+const SETTINGS = [
+  ...DATABASE_SETTINGS,
+  ...BROKER_SETTINGS,
+  "receiptTimeout",
+  "relayName",
+  "window",
+  "batch",
+  "lease",
+  "pollInterval",
+  "listen",
+  "maxAttempts",
+  "retention",
+  "deadRetention",
+  "drainTimeout",
+  "djangoHeaders",
+  "livenessFile",
+  "logLevel",
+] as const
+
+type RelayConfig = Config<(typeof SETTINGS)[number]>
 
 export const relayCommand = defineCommand({
   name: "relay",
   summary: "Moves pending messages to the broker, until it is stopped.",
   details: [
     "Any number of relays may run at once: they share the work. The first SIGTERM or SIGINT waits for the confirmations of what is in flight and exits 0; the second exits at once.",
-    "Without OUTBOX_BROKER_URL the broker is read from STOMP_HOST (127.0.0.1), STOMP_PORT (61613), STOMP_USERNAME (guest), STOMP_PASSCODE (guest), STOMP_VHOST (/) and STOMP_USE_SSL (off), if one of them is set.",
+    BROKER_DETAILS,
   ].join("\n"),
-  settings: NAMES,
+  settings: SETTINGS,
   options: {
     once: {
       help: "Ends when nothing that may leave is left: 0, or 1 where messages stay behind because they, their key or their destination are held, or where database or broker cannot be reached.",
@@ -57,7 +76,7 @@ export const relayCommand = defineCommand({
     }),
 })
 
-const optionsOf = (config: Config, once: boolean): RelayOptions => ({
+const optionsOf = (config: RelayConfig, once: boolean): RelayOptions => ({
   ...(config.relayName === undefined ? {} : { name: config.relayName }),
   ...(config.deadRetention === undefined ? {} : { deadRetention: config.deadRetention }),
   ...(config.livenessFile === undefined ? {} : { onTick: touch(config.livenessFile) }),
@@ -73,60 +92,25 @@ const optionsOf = (config: Config, once: boolean): RelayOptions => ({
   once,
 })
 
-const brokerLayer = (config: Config) => {
-  const tls: TlsOptions = {
-    ...(config.brokerTlsCa === undefined ? {} : { ca: config.brokerTlsCa }),
-    ...(config.brokerTlsCert === undefined ? {} : { cert: config.brokerTlsCert }),
-    ...(config.brokerTlsKey === undefined ? {} : { key: config.brokerTlsKey }),
-    ...(config.brokerTlsServername === undefined ? {} : { servername: config.brokerTlsServername }),
-    rejectUnauthorized: config.brokerTlsVerify,
-  }
-  const url = config.brokerUrl ?? stompEnvironment(process.env) ?? required("brokerUrl", config)
-  return layerStomp({
-    url,
-    tls,
-    heartbeat: config.heartbeat,
-    ...(config.vhost === undefined ? {} : { virtualHost: config.vhost }),
-  })
-}
-
-const wakeupLayer = (config: Config) =>
+const wakeupLayer = (config: RelayConfig) =>
   config.listen ? layerListen({ url: required("databaseUrl", config), schema: config.schema }) : layerPolling
 
 /** A service waits for a database that is away; `--once` says so and ends. */
 const openStore = (
-  config: Config,
+  config: RelayConfig,
   once: boolean,
-): Effect.Effect<Layer.Layer<OutboxStore>, StoreError, Scope.Scope> =>
-  Layer.build(layerPostgres({ url: required("databaseUrl", config), schema: config.schema })).pipe(
-    Effect.map(Layer.succeedContext),
-    Effect.catch((error) =>
-      error.isRetryable && !once
-        ? Effect.logWarning(error.message).pipe(
-            Effect.andThen(Effect.sleep("1 second")),
-            Effect.andThen(Effect.suspend(() => openStore(config, once))),
-          )
-        : Effect.fail(error),
-    ),
-  )
-
-/** A run of `--once` would wait for a broker that is away; so it looks first. */
-const reachBroker = Effect.scoped(Effect.asVoid(Effect.flatMap(Broker, (broker) => broker.connect)))
-
-/** A sign of life that cannot be given is said once a minute, and read from the file's age. */
-const touch = (file: string): Effect.Effect<void> => {
-  let saidAt = Number.NEGATIVE_INFINITY
-  return Effect.tryPromise(() => writeFile(file, `${new Date().toISOString()}\n`)).pipe(
-    Effect.catch(() => {
-      if (performance.now() - saidAt < 60_000) return Effect.void
-      saidAt = performance.now()
-      return Effect.logWarning("could not write the liveness file").pipe(Effect.annotateLogs({ file }))
-    }),
-  )
+): Effect.Effect<Layer.Layer<OutboxStore>, StoreError, Scope.Scope> => {
+  const open = Layer.build(
+    layerPostgres({ url: required("databaseUrl", config), schema: config.schema }),
+  ).pipe(Effect.map(Layer.succeedContext))
+  return once ? open : whenAvailable(open)
 }
 
+/** A run of `--once` would wait for a broker that is away; so it looks first. */
+const reachBroker = Effect.scoped(Effect.asVoid(Effect.flatMap(Broker, (broker) => broker.connect())))
+
 /** With `--once`: what stays behind because it is held makes the run a failure; what is not due does not. */
-const complain = (config: Config, report: RelayReport) =>
+const complain = (config: RelayConfig, report: RelayReport) =>
   report.pending === 0
     ? Effect.void
     : connectDatabase(config).pipe(

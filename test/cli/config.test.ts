@@ -80,6 +80,11 @@ describe("settings", () => {
     ["listen", "maybe", /^OUTBOX_LISTEN \(--listen\) is "maybe": expected "on" or "off"$/],
     ["logLevel", "loud", /expected one of debug, info, warn, error, none$/],
     ["logLevel", "constructor", /expected one of/],
+    ["order", "any", /^OUTBOX_ORDER \(--order\) is "any": expected one of key, none$/],
+    ["parallel", "0", /expected a whole number from 1 to 1,000$/],
+    ["handlerTimeout", "0", /expected a duration with its unit from 1 ms to 24 h/],
+    ["deadLetter", "onn", /expected "on", "off" or a destination such as \/queue\/dead$/],
+    ["subscriptionHeaders", "x-queue-type", /expected headers as name:value, several separated by commas$/],
     ["schema", "x".repeat(64), /expected the name of a PostgreSQL schema/],
     ["brokerTlsCa", "/nowhere/ca.pem", /"\/nowhere\/ca.pem": expected a PEM file that can be read$/],
     ["livenessFile", "/nowhere/alive", /expected a file in a folder that can be written$/],
@@ -88,6 +93,16 @@ describe("settings", () => {
     assert.match(
       sentence(() => readConfig([name], { [variableOf(name)]: given })),
       words,
+    )
+  })
+
+  it("of a consumer take a destination or a word, and headers by name", () => {
+    const read = (given: string) => readConfig(["deadLetter"], { OUTBOX_DEAD_LETTER: given }).deadLetter
+    assert.deepStrictEqual(["", "on", "off", "/queue/dead"].map(read), [false, true, false, "/queue/dead"])
+    assert.deepStrictEqual(
+      readConfig(["subscriptionHeaders"], { OUTBOX_SUBSCRIPTION_HEADERS: "x-queue-type:quorum, a : b:c" })
+        .subscriptionHeaders,
+      { "x-queue-type": "quorum", a: "b:c" },
     )
   })
 

@@ -13,7 +13,7 @@ export const showCommand = defineCommand({
   name: "dead show",
   summary: "Shows dead messages whole, with headers and body.",
   settings: ["databaseUrl", "schema"],
-  argument: "id",
+  arguments: ["id"],
   options: {
     id: { kind: messageIds, help: "The messages." },
     json: { help: "One JSON line a message; a body that is no text is in bodyBase64." },

@@ -1,0 +1,30 @@
+/** The broker that the settings name. */
+import type { Layer } from "effect"
+import type { Broker, BrokerError } from "../broker/broker.ts"
+import { layerStomp, type TlsOptions } from "../broker/stomp/stomp.ts"
+import { type BROKER_SETTINGS, type Config, required } from "../config.ts"
+import { stompEnvironment } from "./stomp-environment.ts"
+
+export type BrokerConfig = Config<(typeof BROKER_SETTINGS)[number]>
+
+/** What `--help` says of a broker that no URL names. */
+export const BROKER_DETAILS =
+  "Without OUTBOX_BROKER_URL the broker is read from STOMP_HOST (127.0.0.1), STOMP_PORT (61613), STOMP_USERNAME (guest), STOMP_PASSCODE (guest), STOMP_VHOST (/) and STOMP_USE_SSL (off), if one of them is set."
+
+/** Throws a `CliError` where no broker is named. */
+export const brokerLayer = (config: BrokerConfig): Layer.Layer<Broker, BrokerError> => {
+  const tls: TlsOptions = {
+    ...(config.brokerTlsCa === undefined ? {} : { ca: config.brokerTlsCa }),
+    ...(config.brokerTlsCert === undefined ? {} : { cert: config.brokerTlsCert }),
+    ...(config.brokerTlsKey === undefined ? {} : { key: config.brokerTlsKey }),
+    ...(config.brokerTlsServername === undefined ? {} : { servername: config.brokerTlsServername }),
+    rejectUnauthorized: config.brokerTlsVerify,
+  }
+  const url = config.brokerUrl ?? stompEnvironment(process.env) ?? required("brokerUrl", config)
+  return layerStomp({
+    url,
+    tls,
+    heartbeat: config.heartbeat,
+    ...(config.vhost === undefined ? {} : { virtualHost: config.vhost }),
+  })
+}
