@@ -3,7 +3,7 @@
  * which instances consume. It sees ids, keys, headers and bytes; policy lives above it, in `consumer/`.
  */
 import { Context, Data, type Effect } from "effect"
-import type { AnyTransaction } from "../outbox/append.ts"
+import type { AnyTransaction, Draft } from "../outbox/append.ts"
 import type { StoreError } from "../store/error.ts"
 
 /** A consumer, whose name is the dedup scope, and the queue it reads. */
@@ -105,6 +105,8 @@ export class Inbox extends Context.Service<
       arrivals: ReadonlyArray<Arrival>,
       ordered: boolean,
     ) => Promise<ReadonlyArray<Claim>>
+    /** What a claim would find now, without recording anything or waiting for anybody. */
+    readonly look: (scope: InboxScope, arrival: Arrival, ordered: boolean) => Effect.Effect<Claim, StoreError>
     /** Claims a parked message: records it as handled and makes the next of its key due. False when it is parked no more, or is being retried elsewhere. */
     readonly resume: (tx: AnyTransaction, scope: InboxScope, messageId: string) => Promise<boolean>
     /** Parks an arrival, or parks what is parked anew. Changes nothing of what is handled or dead. */
@@ -121,6 +123,8 @@ export class Inbox extends Context.Service<
       arrival: Arrival,
       death: { readonly attempts: number; readonly error: string },
     ) => Promise<boolean>
+    /** Writes a message to the outbox beside the inbox, in the same transaction. */
+    readonly emit: (tx: AnyTransaction, draft: Draft) => Promise<void>
     /**
      * Records, in a commit of its own, that the handler is about to be run, and gives how often that was recorded; an
      * arrival that is handled or dead gives 0. A success later clears nothing: the row is done.
