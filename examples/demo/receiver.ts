@@ -16,7 +16,7 @@ export const receive = Effect.fnUntraced(function* (
   show: (arrival: number, body: string) => void,
 ) {
   const broker = yield* Broker
-  const connection = yield* broker.connect
+  const connection = yield* broker.connect()
   const received = new Map<string, number>()
   let repeats = 0
   yield* connection.subscribe({ destination }, ({ headers, body, ack }) => {

@@ -48,6 +48,8 @@ export interface BrokerProfile {
   readonly server: string
   /** True where, after a refusal that counts as an attempt, nothing later on that connection is accepted: several messages of a key may be in flight. */
   readonly pipelined: boolean
+  /** True where `exclusive` is honoured: the broker itself lets the next subscriber begin when the first has gone, with what that one left unsettled first. */
+  readonly elects: boolean
 }
 
 /** A subscription as the weakest broker understands it. */
@@ -57,6 +59,8 @@ export interface Subscription {
   readonly queue?: string
   /** Deliveries handed out before the first is settled. Default 100. */
   readonly prefetch?: number
+  /** One subscription at a time gets deliveries, the others stand by. Only where the profile `elects`; elsewhere it changes nothing. Default false. */
+  readonly exclusive?: boolean
   /** Further headers of the broker's own. */
   readonly headers?: Readonly<Record<string, string>>
 }
@@ -66,6 +70,8 @@ export interface Incoming {
   readonly destination: string
   readonly headers: Readonly<Record<string, string>>
   readonly body: Uint8Array
+  /** The broker has handed it out before. False proves nothing: not every broker keeps count. */
+  readonly redelivered: boolean
   readonly ack: () => void
   readonly nack: () => void
 }
@@ -86,6 +92,16 @@ export interface BrokerConnection {
     subscription: Subscription,
     deliver: (message: Incoming) => void,
   ) => Effect.Effect<void, BrokerError, Scope.Scope>
+  /**
+   * Deletes what a subscription of this destination and queue keeps with the broker while nobody listens, messages
+   * included. Fails where the broker cannot, or where somebody is subscribed.
+   */
+  readonly forget: (subscription: Subscription) => Effect.Effect<void, BrokerError>
+  /**
+   * Milliseconds after the last sign of life within which the broker has dropped this connection, and hands what it left
+   * unsettled to others. Infinity where nothing bounds it.
+   */
+  readonly lingerMillis: number
   /** Bytes accepted by `send` that have not left the process yet. */
   readonly buffered: () => number
   /** Resolves when the connection has ended, after every unsettled message was settled as `Lost`. */
@@ -110,7 +126,13 @@ export class BrokerError extends Schema.TaggedError<BrokerError>()("BrokerError"
 export class Broker extends Context.Service<
   Broker,
   {
-    /** Opens a connection that closes politely (DISCONNECT, bounded) with its scope. One call tries each configured host once. */
-    readonly connect: Effect.Effect<BrokerConnection, BrokerError, Scope.Scope>
+    /**
+     * Opens a connection that closes politely (DISCONNECT, bounded) with its scope. One call tries each configured host
+     * once. `subscription`: what it is for, as some brokers want a durable subscriber's name in the handshake; on such a
+     * connection nothing else is subscribed to.
+     */
+    readonly connect: (
+      subscription?: Subscription,
+    ) => Effect.Effect<BrokerConnection, BrokerError, Scope.Scope>
   }
 >()("drizzle-outbox/Broker") {}

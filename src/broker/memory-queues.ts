@@ -9,6 +9,7 @@ interface Stored {
 interface Consumer {
   readonly queue: Queue
   readonly prefetch: number
+  readonly exclusive: boolean
   readonly deliver: (message: Incoming) => void
   /** By order of delivery. */
   readonly unacked: Set<Stored>
@@ -23,7 +24,7 @@ interface Queue {
 
 /** The subscriptions of one connection. */
 export interface Session {
-  /** Returns how to unsubscribe; what was not acknowledged goes back to its queue when the session ends. */
+  /** Returns how to unsubscribe, by which what was not acknowledged goes back to its queue. */
   readonly subscribe: (subscription: Subscription, deliver: (message: Incoming) => void) => () => void
   readonly end: () => void
 }
@@ -31,6 +32,8 @@ export interface Session {
 export interface Queues {
   readonly route: (message: Outgoing) => void
   readonly session: () => Session
+  /** Deletes the named queue of a topic and its binding; says why not. */
+  readonly forget: (subscription: Subscription) => string | undefined
 }
 
 const isQueue = (destination: string) =>
@@ -71,6 +74,7 @@ export const makeQueues = (): Queues => {
         ...(redelivered && { redelivered: "true" }),
       },
       body: bytesOf(message.body),
+      redelivered,
       ack: () => {
         if (consumer.live && consumer.unacked.delete(stored)) schedule(consumer.queue)
       },
@@ -82,10 +86,13 @@ export const makeQueues = (): Queues => {
   const drain = (queue: Queue) => {
     queue.scheduled = false
     while (queue.ready.length > 0) {
-      const consumer = queue.consumers.find(({ unacked, prefetch }) => unacked.size < prefetch)
+      const elected = queue.consumers.find(({ exclusive }) => exclusive)
+      const candidates = elected === undefined ? queue.consumers : [elected]
+      const consumer = candidates.find(({ unacked, prefetch }) => unacked.size < prefetch)
       if (consumer === undefined) return
       // Round robin: the one that was served goes to the end.
-      queue.consumers.push(...queue.consumers.splice(queue.consumers.indexOf(consumer), 1))
+      if (elected === undefined)
+        queue.consumers.push(...queue.consumers.splice(queue.consumers.indexOf(consumer), 1))
       hand(consumer, queue.ready.shift() as Stored)
     }
   }
@@ -109,35 +116,44 @@ export const makeQueues = (): Queues => {
       if (isQueue(message.destination)) put(queueNamed(message.destination), message)
       else for (const queue of bindings.get(message.destination) ?? []) put(queue, message)
     },
+    forget: ({ destination, queue: name }) => {
+      if (isQueue(destination) || name === undefined) return "only the named queue of a topic can be deleted"
+      const queue = named.get(`/queue/${name}`)
+      if (queue === undefined) return undefined
+      if (queue.consumers.length > 0) return `somebody is subscribed to the queue ${name}`
+      named.delete(`/queue/${name}`)
+      for (const queues of bindings.values()) queues.delete(queue)
+      return undefined
+    },
     session: () => {
       const consumers = new Set<Consumer>()
       const leave = (consumer: Consumer) => {
         const at = consumer.queue.consumers.indexOf(consumer)
         if (at >= 0) consumer.queue.consumers.splice(at, 1)
+        consumer.live = false
+        giveBack(consumer.queue, [...consumer.unacked])
+        consumer.unacked.clear()
       }
       return {
-        subscribe: ({ destination, queue: name, prefetch = 100 }, deliver) => {
+        subscribe: ({ destination, queue: name, prefetch = 100, exclusive = false }, deliver) => {
           const queue = isQueue(destination)
             ? queueNamed(destination)
             : name === undefined
               ? newQueue()
               : queueNamed(`/queue/${name}`)
           if (!isQueue(destination)) boundTo(destination).add(queue)
-          const consumer: Consumer = { queue, prefetch, deliver, unacked: new Set(), live: true }
+          const consumer: Consumer = { queue, prefetch, exclusive, deliver, unacked: new Set(), live: true }
           consumers.add(consumer)
           queue.consumers.push(consumer)
           schedule(queue)
           return () => {
+            consumers.delete(consumer)
             leave(consumer)
             if (name === undefined) bindings.get(destination)?.delete(queue)
           }
         },
         end: () => {
-          for (const consumer of consumers) {
-            consumer.live = false
-            leave(consumer)
-            giveBack(consumer.queue, [...consumer.unacked])
-          }
+          for (const consumer of consumers) leave(consumer)
           for (const queues of bindings.values()) {
             for (const queue of queues) {
               if (queue.consumers.length === 0 && ![...named.values()].includes(queue)) queues.delete(queue)

@@ -75,6 +75,7 @@ export const layerMemory = (options: MemoryBrokerOptions = {}): Layer.Layer<Brok
         name: "memory",
         server: "memory",
         pipelined: options.pipelined ?? true,
+        elects: true,
       }
       const queues = makeQueues()
       const connections = new Set<Connection>()
@@ -196,6 +197,14 @@ export const layerMemory = (options: MemoryBrokerOptions = {}): Layer.Layer<Brok
                 (unsubscribe) => Effect.sync(unsubscribe),
               ),
             ),
+          forget: (subscription) =>
+            Effect.suspend(() => {
+              const words = ended === undefined ? queues.forget(subscription) : "the connection has ended"
+              return words === undefined
+                ? Effect.void
+                : new BrokerError({ reason: "subscription", message: words })
+            }),
+          lingerMillis: 0,
           buffered: () => buffered,
           ended: Effect.callback<ConnectionEnd>((resume) => {
             if (ended !== undefined) return resume(Effect.succeed(ended))
@@ -213,14 +222,15 @@ export const layerMemory = (options: MemoryBrokerOptions = {}): Layer.Layer<Brok
       }
 
       const broker = Broker.of({
-        connect: Effect.acquireRelease(
-          Effect.suspend(() =>
-            downs.size === 0
-              ? Effect.sync(open)
-              : new BrokerError({ reason: "unreachable", message: "the memory broker is down" }),
+        connect: () =>
+          Effect.acquireRelease(
+            Effect.suspend(() =>
+              downs.size === 0
+                ? Effect.sync(open)
+                : new BrokerError({ reason: "unreachable", message: "the memory broker is down" }),
+            ),
+            (connection) => connection.close,
           ),
-          (connection) => connection.close,
-        ),
       })
       const handle = MemoryBroker.of({
         refuse: (match, refusal) => {

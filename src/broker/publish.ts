@@ -22,7 +22,7 @@ export const publish = Effect.fn("Broker.publish", { kind: "producer" })(functio
   const timeout = Duration.fromInputUnsafe(options.timeout ?? "10 seconds")
   yield* Effect.scoped(
     Effect.gen(function* () {
-      const connection = yield* (yield* Broker).connect
+      const connection = yield* (yield* Broker).connect()
       const waiting = new Set(messages.keys())
       yield* Effect.callback<void, BrokerError>((resume) => {
         connection.send(messages, (index, settlement) => {

@@ -14,7 +14,7 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
     const since = state.now()
     const failed = yield* Effect.scoped(
       Effect.gen(function* () {
-        const connection = yield* state.broker.connect
+        const connection = yield* state.broker.connect()
         everConnected = true
         yield* Effect.logInfo("connected to the broker").pipe(
           Effect.annotateLogs({ profile: connection.profile.name, server: connection.profile.server }),

@@ -26,7 +26,7 @@ const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestinat
   const message = state.window.probe(held)
   held.probeAt = undefined
   yield* Effect.gen(function* () {
-    const connection = yield* state.broker.connect
+    const connection = yield* state.broker.connect()
     if (state.now() >= state.deadline || !state.lanes.has(message.lane) || state.leaving.has(message.lane))
       return
     const settlement = yield* Effect.callback<Settlement>((resume) => {

@@ -48,7 +48,7 @@ const withBroker = (
     const memory = yield* MemoryBroker
     const { connect } = yield* Broker
     const context = yield* Effect.context()
-    yield* Effect.promise(() => test(memory, () => Effect.runPromiseWith(context)(connect as never)))
+    yield* Effect.promise(() => test(memory, () => Effect.runPromiseWith(context)(connect() as never)))
   }).pipe(Effect.scoped, Effect.provide(layerMemory(options)), Effect.runPromise)
 
 describe("MemoryBroker", () => {

@@ -427,20 +427,21 @@ describe("relay", () => {
           Broker,
           Effect.map(Broker, ({ connect }) =>
             Broker.of({
-              connect: Effect.map(connect, (connection) => ({
-                ...connection,
-                send: (batch, settle) => {
-                  connection.send(
-                    batch.filter((message) => !killer(message)),
-                    settle,
-                  )
-                  if (batch.some(killer)) connection.destroy()
-                },
-                ended: Effect.map(
-                  connection.ended,
-                  () => ({ reason: "error", words: "STOMP died" }) as const,
-                ),
-              })),
+              connect: () =>
+                Effect.map(connect(), (connection) => ({
+                  ...connection,
+                  send: (batch, settle) => {
+                    connection.send(
+                      batch.filter((message) => !killer(message)),
+                      settle,
+                    )
+                    if (batch.some(killer)) connection.destroy()
+                  },
+                  ended: Effect.map(
+                    connection.ended,
+                    () => ({ reason: "error", words: "STOMP died" }) as const,
+                  ),
+                })),
             }),
           ),
         ).pipe(Layer.provide(layer))

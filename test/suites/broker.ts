@@ -90,7 +90,7 @@ export const connector = (layer: Layer.Layer<Broker, BrokerError>) => {
       await Effect.runPromise(Scope.close(scope, Exit.void))
     }
     closes.add(close)
-    const connection = await run(Broker.use((broker) => broker.connect).pipe(Effect.provide(layer)), scope)
+    const connection = await run(Broker.use((broker) => broker.connect()).pipe(Effect.provide(layer)), scope)
     return {
       connection,
       close,

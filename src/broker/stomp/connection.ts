@@ -261,6 +261,8 @@ const makeConnection = (
       profile,
       send,
       subscribe: subscriptions.subscribe,
+      forget: subscriptions.forget,
+      lingerMillis: Number.POSITIVE_INFINITY,
       buffered: session.buffered,
       ended: Deferred.await(ending),
       destroy: () => end({ reason: "closed", words: "destroyed" }),

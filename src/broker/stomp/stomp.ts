@@ -51,7 +51,7 @@ const make = Effect.fnUntraced(function* (options: StompOptions) {
     heartbeat: Duration.toMillis(options.heartbeat ?? "10 seconds"),
     connectTimeout: Duration.toMillis(options.connectTimeout ?? "10 seconds"),
   }
-  return Broker.of({ connect: connectToFirst(endpoints, connecting) })
+  return Broker.of({ connect: () => connectToFirst(endpoints, connecting) })
 })
 
 const endpointsOf = (options: StompOptions): ReadonlyArray<Endpoint> => {

@@ -12,6 +12,7 @@ export interface Subscriptions {
     subscription: Subscription,
     deliver: (message: Incoming) => void,
   ) => Effect.Effect<void, BrokerError, Scope.Scope>
+  readonly forget: (subscription: Subscription) => Effect.Effect<void, BrokerError>
   readonly onMessage: (frame: Frame) => void
   readonly onReceipt: (id: string) => void
   /** True when the ERROR was about a subscription that is being made. */
@@ -43,7 +44,11 @@ export const makeSubscriptions = (connection: {
       message: `the subscription to ${subscription.destination} was rejected: ${words}`,
     })
 
-  const open = (subscription: Subscription, deliver: (message: Incoming) => void) =>
+  const open = (
+    subscription: Subscription,
+    deliver: (message: Incoming) => void,
+    to = connection.profile.subscribe,
+  ) =>
     Effect.callback<Entry, BrokerError>((resume) => {
       const id = `s-${prefix}-${++counter}`
       const entry: Entry = { id, subscription, deliver, answer: undefined }
@@ -51,11 +56,9 @@ export const makeSubscriptions = (connection: {
         close(entry)
         resume(Effect.fail(error))
       }
-      const headers = connection.profile.subscribeHeaders(subscription)
+      const target = to(subscription)
       if (!connection.live()) return fail(failure(entry, "the connection has ended"))
-      if (headers === undefined) {
-        return fail(failure(entry, `no named queues are known of ${connection.profile.name} brokers`))
-      }
+      if (typeof target === "string") return fail(failure(entry, target))
       const timer = setTimeout(() => {
         const message = `no receipt for the subscription to ${subscription.destination} within ${connection.timeout} ms`
         fail(new BrokerError({ reason: "timeout", message }))
@@ -67,14 +70,13 @@ export const makeSubscriptions = (connection: {
         else fail(error)
       }
       entries.set(id, entry)
-      const { destination } = subscription
       connection.write(
         encodeFrame("SUBSCRIBE", {
-          destination,
+          destination: target.destination,
           id,
           receipt: id,
           ack: "client-individual",
-          ...headers,
+          ...target.headers,
           ...subscription.headers,
         }),
       )
@@ -98,7 +100,43 @@ export const makeSubscriptions = (connection: {
     }
   }
 
+  const unsubscribe = (subscription: Subscription, id: string, headers: Readonly<Record<string, string>>) =>
+    Effect.callback<void, BrokerError>((resume) => {
+      const receipt = `f-${prefix}-${++counter}`
+      const timer = setTimeout(() => {
+        entries.delete(receipt)
+        const message = `no receipt for the end of the subscription to ${subscription.destination} within ${connection.timeout} ms`
+        resume(Effect.fail(new BrokerError({ reason: "timeout", message })))
+      }, connection.timeout)
+      const answer = (error: BrokerError | undefined) => {
+        clearTimeout(timer)
+        entries.delete(receipt)
+        resume(error === undefined ? Effect.void : Effect.fail(error))
+      }
+      entries.set(receipt, { id: receipt, subscription, deliver: () => {}, answer })
+      connection.write(encodeFrame("UNSUBSCRIBE", { id, receipt, ...headers }))
+    })
+
+  const forget = Effect.fnUntraced(function* (subscription: Subscription) {
+    const forgetting = connection.live()
+      ? connection.profile.forget(subscription)
+      : "the connection has ended"
+    if (typeof forgetting === "string") {
+      const message = `the subscription to ${subscription.destination} cannot be deleted: ${forgetting}`
+      return yield* new BrokerError({ reason: "subscription", message })
+    }
+    const { subscribe: target, headers } = forgetting
+    if (target === undefined) return yield* unsubscribe(subscription, `f-${prefix}-${++counter}`, headers)
+    const { id } = yield* open(
+      subscription,
+      () => {},
+      () => target,
+    )
+    yield* unsubscribe(subscription, id, headers).pipe(Effect.ensuring(Effect.sync(() => entries.delete(id))))
+  })
+
   return {
+    forget,
     subscribe: (subscription, deliver) =>
       Effect.acquireRelease(open(subscription, deliver), (entry) => Effect.sync(() => close(entry)), {
         interruptible: true,
@@ -111,6 +149,7 @@ export const makeSubscriptions = (connection: {
         destination: headers["destination"] ?? entry.subscription.destination,
         headers,
         body,
+        redelivered: headers["redelivered"] === "true",
         ack: settle("ACK"),
         nack: settle("NACK"),
       })

@@ -1,0 +1,43 @@
+/** RabbitMQ, with its STOMP or Web-STOMP plugin. */
+import { isQueue, type StompProfile } from "./profile.ts"
+
+/**
+ * Pipelined: every ERROR that leaves a connection open says of one message that it can never pass or of a destination
+ * that nothing does (`refusal.ts`); any other ends the AMQP channel behind the connection, which takes nothing after it.
+ *
+ * It elects nobody by itself. A queue declared beforehand with `x-single-active-consumer` and read as `/amq/queue/NAME`
+ * does, but nothing in STOMP says that it is one.
+ */
+export const rabbitmq = (server: string): StompProfile => ({
+  name: "rabbitmq",
+  server,
+  pipelined: true,
+  elects: false,
+  idHeader: "amqp-message-id",
+  // `stomp.max_frame_size`, 4 MiB, from 3.12 on: it only closes. Earlier the limit is `max_message_size`, which has words.
+  silentLimit: 4 * 1024 * 1024,
+  // It looks once per interval and drops who was silent at two looks in a row.
+  patience: 3,
+  subscribe: ({ destination, queue, prefetch = 100 }) => ({
+    destination,
+    headers: {
+      "prefetch-count": String(prefetch),
+      ...(queue !== undefined && !isQueue(destination) && durable(queue)),
+    },
+  }),
+  forget: ({ destination, queue, headers }) => {
+    if (isQueue(destination))
+      return "RabbitMQ deletes a queue by its own tools only: rabbitmqctl delete_queue"
+    if (queue === undefined) return "only a named queue outlives its subscriber"
+    return {
+      // Only UNSUBSCRIBE from a topic deletes the queue, whatever else is bound to it.
+      subscribe: {
+        destination: destination.startsWith("/topic/") ? destination : "/topic/drizzle-outbox.forget",
+        headers: { "prefetch-count": "1", ...durable(queue), ...headers },
+      },
+      headers: { durable: "true", "x-queue-name": queue },
+    }
+  },
+})
+
+const durable = (queue: string) => ({ durable: "true", "auto-delete": "false", "x-queue-name": queue })
