@@ -36,11 +36,13 @@ CREATE TABLE "outbox"."inbox" (
 -- Who holds back whom: the parked messages of a key, in order.
 CREATE INDEX "inbox_parked" ON "outbox"."inbox" ("consumer", "queue", "key", "position") WHERE "state" = 'parked';
 -- What is due.
-CREATE INDEX "inbox_due" ON "outbox"."inbox" ("consumer", "queue", "available_at")
+CREATE INDEX "inbox_due" ON "outbox"."inbox" ("consumer", "queue", "available_at", "position")
   WHERE "state" = 'parked' AND "available_at" IS NOT NULL;
 CREATE INDEX "inbox_dead" ON "outbox"."inbox" ("finished_at") WHERE "state" = 'dead';
--- What retention may remove. Rows lie in the order of their finish, so a block range says it at next to no cost a message.
-CREATE INDEX "inbox_finished" ON "outbox"."inbox" USING brin ("finished_at") WITH (pages_per_range = 32, autosummarize = on);
+-- What retention may remove.
+CREATE INDEX "inbox_handled" ON "outbox"."inbox" ("consumer", "finished_at") WHERE "state" = 'handled';
+-- Few at any time: what a handler was running, or took its process down with.
+CREATE INDEX "inbox_started" ON "outbox"."inbox" ("consumer", "queue") WHERE "state" = 'started';
 
 -- A live instance of a consumer renews its row.
 CREATE TABLE "outbox"."consumers" (
@@ -63,5 +65,146 @@ CREATE TABLE "outbox"."subscriptions" (
   "held_until" timestamptz NOT NULL DEFAULT '-infinity',
   CONSTRAINT "subscriptions_pkey" PRIMARY KEY ("consumer", "queue")
 ) WITH (fillfactor = 50, vacuum_truncate = off);
+
+-- The functions are plpgsql because each of their statements sees what was committed while the one before it waited for
+-- a lock (READ COMMITTED), in one round trip. Without sequential scans: a plan made while the table was small is kept.
+
+-- The advisory lock of a key, held until the transaction ends. Whoever claims, parks, resumes or buries takes it first.
+CREATE FUNCTION "outbox"."inbox_lock_of"("consumer" text, "queue" text, "key" text) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT hashtextextended($3 COLLATE "C", hashtextextended($2 COLLATE "C", hashtextextended($1 COLLATE "C", 7)))
+$$;
+
+-- Claims arrivals, a JSON array of {"i": message id, "d": destination, "k": key or null}; gives fresh, settled or behind
+-- for each, in their order.
+CREATE FUNCTION "outbox"."inbox_claim"("consumer" text, "queue" text, "arrivals" json, "ordered" boolean) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+  -- In the locks' own order, and then in the ids': two batches cannot wait for each other.
+  IF $4 THEN
+    PERFORM pg_advisory_xact_lock(l."lock")
+    FROM (SELECT DISTINCT "outbox"."inbox_lock_of"($1, $2, a."k") AS "lock"
+          FROM json_to_recordset($3) AS a ("k" text) WHERE a."k" IS NOT NULL ORDER BY 1) AS l;
+  END IF;
+  RETURN QUERY
+    WITH arrival AS MATERIALIZED (
+      SELECT a.*, row_number() OVER (PARTITION BY a."i" ORDER BY a."ordinal") AS "nth",
+        $4 AND a."k" IS NOT NULL AND EXISTS (
+          SELECT FROM "outbox"."inbox" p
+          WHERE p."consumer" = $1 AND p."queue" = $2 AND p."key" = a."k" AND p."state" = 'parked') AS "behind"
+      FROM ROWS FROM (json_to_recordset($3) AS ("i" text, "d" text, "k" text))
+        WITH ORDINALITY AS a ("i", "d", "k", "ordinal")
+    ), claimed AS (
+      INSERT INTO "outbox"."inbox" AS m ("consumer", "message_id", "queue", "destination", "key", "state", "finished_at")
+      SELECT $1, a."i", $2, a."d", a."k", 'handled', clock_timestamp()
+      FROM arrival a WHERE NOT a."behind" AND a."nth" = 1 ORDER BY a."i" COLLATE "C"
+      ON CONFLICT ("consumer", "message_id") DO UPDATE SET "state" = 'handled', "finished_at" = clock_timestamp()
+        WHERE m."state" = 'started'
+      RETURNING m."message_id"
+    )
+    SELECT CASE
+      WHEN a."nth" = 1 AND c."message_id" IS NOT NULL THEN 'fresh'
+      WHEN a."behind" AND NOT EXISTS (
+        SELECT FROM "outbox"."inbox" m
+        WHERE m."consumer" = $1 AND m."message_id" = a."i" AND m."state" <> 'started') THEN 'behind'
+      ELSE 'settled' END
+    FROM arrival a LEFT JOIN claimed c ON c."message_id" = a."i"
+    ORDER BY a."ordinal";
+END $$;
+
+-- Makes the first parked message of a key due, if it waits behind another: the first above "position", else the first.
+CREATE FUNCTION "outbox"."inbox_promote"("consumer" text, "queue" text, "key" text, "position" bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  head record;
+BEGIN
+  IF $3 IS NULL THEN RETURN; END IF;
+  SELECT m."message_id", m."available_at" INTO head FROM "outbox"."inbox" m
+  WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $3 AND m."state" = 'parked' AND m."position" > $4
+  ORDER BY m."position" LIMIT 1;
+  IF NOT FOUND THEN
+    SELECT m."message_id", m."available_at" INTO head FROM "outbox"."inbox" m
+    WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $3 AND m."state" = 'parked'
+    ORDER BY m."position" LIMIT 1;
+  END IF;
+  IF head."message_id" IS NOT NULL AND head."available_at" IS NULL THEN
+    UPDATE "outbox"."inbox" m SET "available_at" = clock_timestamp()
+    WHERE m."consumer" = $1 AND m."message_id" = head."message_id";
+  END IF;
+END $$;
+
+-- Claims a parked message. False when it is parked no more, or when another transaction is resuming it.
+CREATE FUNCTION "outbox"."inbox_resume"("consumer" text, "message_id" text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  found_row record;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended($2 COLLATE "C", hashtextextended($1 COLLATE "C", 8))) THEN
+    RETURN false;
+  END IF;
+  SELECT m."queue", m."key" INTO found_row FROM "outbox"."inbox" m
+  WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" = 'parked';
+  IF NOT FOUND THEN RETURN false; END IF;
+  IF found_row."key" IS NOT NULL THEN
+    PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, found_row."queue", found_row."key"));
+  END IF;
+  UPDATE "outbox"."inbox" m
+  SET "state" = 'handled', "finished_at" = clock_timestamp(), "available_at" = NULL, "headers" = NULL, "body" = NULL
+  WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" = 'parked'
+  RETURNING m."queue", m."key", m."position" INTO found_row;
+  IF NOT FOUND THEN RETURN false; END IF;
+  PERFORM "outbox"."inbox_promote"($1, found_row."queue", found_row."key", found_row."position");
+  RETURN true;
+END $$;
+
+-- Parks a message, due after "millis"; null puts it behind what is parked of its key, or makes it due where nothing is.
+CREATE FUNCTION "outbox"."inbox_park"(
+  "consumer" text, "queue" text, "message_id" text, "destination" text, "key" text, "headers" json, "body" bytea,
+  "attempts" integer, "error" text, "millis" double precision
+) RETURNS void LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  due timestamptz := clock_timestamp() + $10 * interval '1 millisecond';
+BEGIN
+  IF $5 IS NOT NULL THEN PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, $2, $5)); END IF;
+  IF due IS NULL AND NOT EXISTS (
+    SELECT FROM "outbox"."inbox" m
+    WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $5 AND m."state" = 'parked') THEN
+    due := clock_timestamp();
+  END IF;
+  INSERT INTO "outbox"."inbox" AS m
+    ("consumer", "message_id", "queue", "destination", "key", "state", "attempts", "available_at", "last_error", "headers", "body")
+  VALUES ($1, $3, $2, $4, $5, 'parked', $8, due, $9, $6, $7)
+  ON CONFLICT ("consumer", "message_id") DO UPDATE SET
+    "state" = 'parked', "attempts" = excluded."attempts", "available_at" = excluded."available_at",
+    "last_error" = coalesce(excluded."last_error", m."last_error"), "headers" = excluded."headers", "body" = excluded."body"
+  WHERE m."state" = 'started' OR (m."state" = 'parked' AND $10 IS NOT NULL);
+END $$;
+
+-- Marks a message as dead, whether it is new, started or parked. False when it was handled or dead before.
+CREATE FUNCTION "outbox"."inbox_bury"(
+  "consumer" text, "queue" text, "message_id" text, "destination" text, "key" text, "headers" json, "body" bytea,
+  "attempts" integer, "error" text
+) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+  buried record;
+BEGIN
+  IF $5 IS NOT NULL THEN PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, $2, $5)); END IF;
+  INSERT INTO "outbox"."inbox" AS m
+    ("consumer", "message_id", "queue", "destination", "key", "state", "attempts", "finished_at", "last_error", "headers", "body")
+  VALUES ($1, $3, $2, $4, $5, 'dead', $8, clock_timestamp(), $9, $6, $7)
+  ON CONFLICT ("consumer", "message_id") DO UPDATE SET
+    "state" = 'dead', "attempts" = excluded."attempts", "available_at" = NULL, "finished_at" = excluded."finished_at",
+    "last_error" = excluded."last_error", "headers" = excluded."headers", "body" = excluded."body"
+  WHERE m."state" IN ('started', 'parked')
+  RETURNING m."queue", m."key", m."position" INTO buried;
+  IF NOT FOUND THEN RETURN false; END IF;
+  PERFORM "outbox"."inbox_promote"($1, buried."queue", buried."key", buried."position");
+  RETURN true;
+END $$;
 
 INSERT INTO "outbox"."migrations" ("version") VALUES (2);

@@ -1,5 +1,5 @@
 /**
- * The outbox's tables for Drizzle queries. The SQL migrations make them (storage settings, functions and defaults
+ * The tables of outbox and inbox for Drizzle queries. The SQL migrations make them (storage settings, functions and defaults
  * included, which Drizzle cannot express): leave them out of the schemas that drizzle-kit manages.
  */
 import { sql } from "drizzle-orm"
@@ -11,6 +11,7 @@ import {
   integer,
   json,
   pgSchema,
+  primaryKey,
   smallint,
   text,
   timestamp,
@@ -101,14 +102,82 @@ export const outboxSchema = (name: string) => {
     token: bigint("token", { mode: "bigint" }).notNull().default(sql`0`),
   })
 
+  /** What consumers have handled, and what waits or is dead there: one row a consumer and message id. */
+  const inbox = schema.table(
+    "inbox",
+    {
+      /** The consumer's name: the dedup scope. */
+      consumer: text("consumer").notNull(),
+      messageId: text("message_id").notNull(),
+      /** Arrival order. */
+      position: bigint("position", { mode: "bigint" }).notNull().generatedAlwaysAsIdentity({ cache: 1 }),
+      queue: text("queue").notNull(),
+      destination: text("destination").notNull(),
+      /** The ordering scope; null has no order. */
+      key: text("key"),
+      /** started, handled, parked or dead. */
+      state: text("state").notNull(),
+      /** Failed tries. */
+      attempts: integer("attempts").notNull().default(0),
+      /** Starts that were recorded before the handler ran. */
+      started: integer("started").notNull().default(0),
+      receivedAt: moment("received_at").notNull().default(sql`clock_timestamp()`),
+      /** When a parked message is due; null while it waits behind another of its key. */
+      availableAt: moment("available_at"),
+      /** When it was handled or died. */
+      finishedAt: moment("finished_at"),
+      lastError: text("last_error"),
+      /** Only while parked or dead, as the body. */
+      headers: json("headers").$type<Record<string, string>>(),
+      body: bytea("body"),
+    },
+    (t) => [
+      primaryKey({ name: "inbox_pkey", columns: [t.consumer, t.messageId] }),
+      index("inbox_parked").on(t.consumer, t.queue, t.key, t.position).where(sql`"state" = 'parked'`),
+      index("inbox_due")
+        .on(t.consumer, t.queue, t.availableAt, t.position)
+        .where(sql`"state" = 'parked' AND "available_at" IS NOT NULL`),
+      index("inbox_dead").on(t.finishedAt).where(sql`"state" = 'dead'`),
+      index("inbox_handled").on(t.consumer, t.finishedAt).where(sql`"state" = 'handled'`),
+      index("inbox_started").on(t.consumer, t.queue).where(sql`"state" = 'started'`),
+      check("inbox_state_check", sql`"state" IN ('started', 'handled', 'parked', 'dead')`),
+    ],
+  )
+
+  /** A live instance of a consumer renews its row. */
+  const consumers = schema.table("consumers", {
+    id: uuid("id").primaryKey(),
+    consumer: text("consumer").notNull(),
+    queue: text("queue").notNull(),
+    name: text("name").notNull(),
+    startedAt: moment("started_at").notNull().default(sql`clock_timestamp()`),
+    renewedAt: moment("renewed_at").notNull().default(sql`clock_timestamp()`),
+    expiresAt: moment("expires_at").notNull(),
+    state: json("state").notNull().default({}),
+  })
+
+  /** Which instance may subscribe, where the broker does not elect one itself. */
+  const subscriptions = schema.table(
+    "subscriptions",
+    {
+      consumer: text("consumer").notNull(),
+      queue: text("queue").notNull(),
+      holder: uuid("holder"),
+      /** Until then nobody else may take it. */
+      heldUntil: moment("held_until").notNull().default(sql`'-infinity'`),
+    },
+    (t) => [primaryKey({ name: "subscriptions_pkey", columns: [t.consumer, t.queue] })],
+  )
+
   /** The migrations applied. */
   const migrations = schema.table("migrations", {
     version: integer("version").primaryKey(),
     appliedAt: moment("applied_at").notNull().default(sql`clock_timestamp()`),
   })
 
-  return { schema, messages, relays, lanes, migrations }
+  return { schema, messages, relays, lanes, inbox, consumers, subscriptions, migrations }
 }
 
 /** The tables in the default schema "outbox". */
-export const { schema, messages, relays, lanes, migrations } = outboxSchema("outbox")
+export const { schema, messages, relays, lanes, inbox, consumers, subscriptions, migrations } =
+  outboxSchema("outbox")

@@ -1,3 +1,4 @@
+import { DrizzleQueryError } from "drizzle-orm/errors"
 import { Schema } from "effect"
 
 /**
@@ -20,6 +21,9 @@ export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
 /** SQLSTATE classes that mean "not now": 08 connection, 53 resources, 57P0x shutdown; 40 serialization and deadlock; 25006 a standby. */
 const NOT_NOW = /^(08|53|57P|40|25006|58)/
 
+/** SQLSTATEs with which the server ends a connection: 08, shutdown, and the session's own time limits. */
+const LAST_WORDS = /^(08|57P|25P03|25P04)/
+
 /** What postgres.js and the network give for a connection that is gone or never came. */
 const GONE = new Set([
   "CONNECTION_CLOSED",
@@ -36,8 +40,26 @@ const GONE = new Set([
   "ETIMEDOUT",
 ])
 
-/** Sorts whatever a statement threw; `doing` completes "could not …". */
-export const storeError = (doing: string, cause: unknown): StoreError => {
+/** node-postgres has no codes for the same; nor PGlite once it is closed. */
+const GONE_WORDS =
+  /^Connection terminated|not queryable$|^timeout exceeded when trying to connect|^Client was closed|^Cannot use a pool after|^PGlite is closed/
+
+/** Whether what a statement threw means that its connection is gone, or never came. */
+export const isDisconnection = (thrown: unknown): boolean => {
+  const cause = rootOf(thrown)
+  const code = codeOf(cause)
+  return code === undefined
+    ? cause instanceof Error && GONE_WORDS.test(cause.message)
+    : LAST_WORDS.test(code) || GONE.has(code)
+}
+
+/** Sorts whatever a statement threw; `doing` completes "could not …". `disconnected` where the caller knows better. */
+export const storeError = (
+  doing: string,
+  thrown: unknown,
+  disconnected = isDisconnection(thrown),
+): StoreError => {
+  const cause = rootOf(thrown)
   const code = codeOf(cause)
   const words = cause instanceof Error ? cause.message : String(cause)
   if (code === "42P01" || code === "3F000" || code === "42703" || code === "42883")
@@ -46,9 +68,14 @@ export const storeError = (doing: string, cause: unknown): StoreError => {
       message: `could not ${doing}: ${words}; run "drizzle-outbox migrate" on this database`,
       cause,
     })
-  const reason = code !== undefined && (NOT_NOW.test(code) || GONE.has(code)) ? "unavailable" : "statement"
+  const later = disconnected || (code !== undefined && NOT_NOW.test(code))
+  const reason = later ? "unavailable" : "statement"
   return new StoreError({ reason, message: `could not ${doing}: ${words}`, cause })
 }
+
+/** The driver's own error: Drizzle wraps it in one that quotes the statement and its parameters. */
+const rootOf = (thrown: unknown): unknown =>
+  thrown instanceof DrizzleQueryError && thrown.cause !== undefined ? rootOf(thrown.cause) : thrown
 
 const codeOf = (cause: unknown): string | undefined =>
   typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"

@@ -58,23 +58,24 @@ export const checkSchema = (sql: Sql, schema = "outbox"): Effect.Effect<void, St
   Effect.tryPromise({
     try: () => versionOf(sql, schema),
     catch: (cause) => storeError(`read the version of schema "${schema}"`, cause),
-  }).pipe(
-    Effect.flatMap((version) => {
-      const wanted = migrations(schema).at(-1)?.version ?? 0
-      if (version === wanted) return Effect.void
-      return Effect.fail(
-        new StoreError({
-          reason: "schema",
-          message:
-            version === 0
-              ? `schema "${schema}" has no outbox tables: run "${commandFor(schema)}"`
-              : version < wanted
-                ? `schema "${schema}" is at version ${version} and this program needs ${wanted}: run "${commandFor(schema)}"`
-                : `schema "${schema}" is at version ${version}, newer than this program (${wanted}): upgrade drizzle-outbox`,
-        }),
-      )
+  }).pipe(Effect.flatMap((version) => checkVersion(version, schema)))
+
+/** The same for a version that was read by other means; 0 without the tables. */
+export const checkVersion = (version: number, schema: string): Effect.Effect<void, StoreError> => {
+  const wanted = migrations(schema).at(-1)?.version ?? 0
+  if (version === wanted) return Effect.void
+  return Effect.fail(
+    new StoreError({
+      reason: "schema",
+      message:
+        version === 0
+          ? `schema "${schema}" has no outbox tables: run "${commandFor(schema)}"`
+          : version < wanted
+            ? `schema "${schema}" is at version ${version} and this program needs ${wanted}: run "${commandFor(schema)}"`
+            : `schema "${schema}" is at version ${version}, newer than this program (${wanted}): upgrade drizzle-outbox`,
     }),
   )
+}
 
 const versionOf = async (
   sql: Sql | Parameters<Parameters<Sql["begin"]>[1]>[0],

@@ -1,0 +1,134 @@
+/** The inbox's tables in PostgreSQL, on the user's own Drizzle database: the handler's writes and the record commit together. */
+import { Effect, Layer } from "effect"
+import { append } from "../outbox/append.ts"
+import type { AnyDatabase } from "../outbox/transaction.ts"
+import { type StoreError, storeError } from "../store/error.ts"
+import { checkVersion } from "../store/migrate.ts"
+import { type Claim, type Due, Inbox, type Parked } from "./inbox.ts"
+import { rowsOf } from "./revocable.ts"
+import { makeStatements } from "./statements.ts"
+import { transact } from "./transact.ts"
+
+export interface InboxPostgresOptions {
+  /** Schema of the inbox's tables. Default "outbox". */
+  readonly schema?: string
+}
+
+/**
+ * The inbox on `db`, a Drizzle database on any PostgreSQL driver.
+ *
+ * **Gotchas** Each transaction takes a connection of `db`'s pool for as long as its handler runs, and the consumer needs
+ * one more for its own statements. node-postgres needs a `Pool`: on a single `Client` transactions would mix.
+ */
+export const layerPostgres = (db: AnyDatabase, options: InboxPostgresOptions = {}): Layer.Layer<Inbox> =>
+  Layer.succeed(Inbox, make(db, options.schema ?? "outbox"))
+
+const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
+  const statements = makeStatements(schema)
+  const run = <A>(doing: string, statement: () => Promise<A>): Effect.Effect<A, StoreError> =>
+    Effect.tryPromise({ try: statement, catch: (cause) => storeError(doing, cause) })
+  return {
+    open: run("read the inbox's version", async () => {
+      const [row] = await rowsOf<{ version: number }>(db, statements.version())
+      return Number(row?.version)
+    }).pipe(Effect.flatMap((version) => checkVersion(version, schema))),
+
+    transact: (body, options) => transact(db, body, options),
+
+    claim: async (tx, scope, arrivals, ordered) => {
+      if (arrivals.length === 0) return []
+      const rows = await rowsOf<{ claim: Claim }>(tx, statements.claim(scope, arrivals, ordered))
+      return rows.map((row) => row.claim)
+    },
+
+    look: (scope, arrival, ordered) =>
+      run("look into the inbox", async () => {
+        const [row] = await rowsOf<{ claim: Claim }>(db, statements.look(scope, arrival, ordered))
+        return row?.claim ?? "fresh"
+      }),
+
+    resume: async (tx, scope, messageId) => {
+      const [row] = await rowsOf<{ resumed: boolean }>(tx, statements.resume(scope, messageId))
+      return row?.resumed === true
+    },
+
+    park: async (tx, scope, arrival, parking) => {
+      await tx.execute(statements.park(scope, arrival, parking))
+    },
+
+    bury: async (tx, scope, arrival, death) => {
+      const [row] = await rowsOf<{ buried: boolean }>(tx, statements.bury(scope, arrival, death))
+      return row?.buried === true
+    },
+
+    emit: (tx, draft) => append(tx, schema, [draft]),
+
+    start: (scope, arrival) =>
+      run("record a start", async () => {
+        const [row] = await rowsOf<{ started: number }>(db, statements.start(scope, arrival))
+        return Number(row?.started ?? 0)
+      }),
+
+    due: (scope, limit, soonest) =>
+      run("read parked messages", async (): Promise<Due> => {
+        const most = soonest ? 1 : limit
+        const rows = await rowsOf<ParkedRow>(db, statements.due(scope, most, soonest))
+        const given = rows.slice(0, most).filter((row) => soonest || row.wait <= 0)
+        const next = rows[given.length]
+        return {
+          parked: given.map(toParked),
+          nextMillis: next === undefined ? undefined : Math.max(0, next.wait),
+        }
+      }),
+
+    join: (member, leaseMillis, ordered) =>
+      run("register a consumer", async () => {
+        const [row] = await rowsOf<{ others: number }>(db, statements.join(member, leaseMillis))
+        if (!ordered) await db.execute(statements.loosen(member))
+        return Number(row?.others) > 0
+      }),
+
+    renew: (member, renewal) =>
+      run("renew a consumer", async () => {
+        const [row] = await rowsOf<{ holds: boolean }>(db, statements.renew(member, renewal))
+        return row?.holds === true
+      }),
+
+    release: (member, afterMillis) =>
+      run("release a subscription", async () => {
+        await db.execute(statements.release(member, afterMillis))
+      }),
+
+    leave: (member) =>
+      run("forget a consumer", async () => {
+        await db.execute(statements.leave(member))
+      }),
+
+    purge: (scope, olderThanMillis, limit) =>
+      run("purge handled messages", async () => {
+        const [row] = await rowsOf<{ purged: number }>(db, statements.purge(scope, olderThanMillis, limit))
+        return Number(row?.purged)
+      }),
+  }
+}
+
+interface ParkedRow {
+  readonly message_id: string
+  readonly destination: string
+  readonly key: string | null
+  readonly attempts: number
+  readonly wait: number
+  readonly headers: Readonly<Record<string, string>> | null
+  readonly body: Uint8Array | null
+}
+
+const toParked = (row: ParkedRow): Parked => ({
+  arrival: {
+    messageId: row.message_id,
+    destination: row.destination,
+    key: row.key,
+    headers: row.headers ?? {},
+    body: row.body ?? new Uint8Array(),
+  },
+  attempts: Number(row.attempts),
+})

@@ -1,0 +1,144 @@
+/** A transaction's handle that can be taken back. */
+import type { SQL } from "drizzle-orm"
+import { DrizzleQueryError } from "drizzle-orm/errors"
+import type { AnyTransaction } from "../outbox/append.ts"
+import { awaitCommit } from "../outbox/nudge.ts"
+import { TransactionEnded } from "./transaction-ended.ts"
+
+export interface Revocable {
+  /** For the handler. */
+  readonly tx: AnyTransaction
+  /** The driver's connection, behind the same guard. */
+  readonly client: object
+  /** Refuses every further statement, also those of savepoints and of queries built before, and waits for those that were sent. */
+  readonly end: () => Promise<void>
+  /** What the first failed statement threw, whether or not anybody caught it. */
+  readonly failure: () => { readonly cause: unknown } | undefined
+}
+
+/** What of Drizzle's transactions is alike in all drivers, though not in its types. */
+interface Inner {
+  readonly constructor: new (...parts: ReadonlyArray<unknown>) => AnyTransaction & Inner
+  readonly dialect: unknown
+  readonly schema: unknown
+  readonly nestedIndex: number
+  readonly session: Session
+}
+interface Session {
+  readonly client: object
+  readonly prepareQuery: (...parts: ReadonlyArray<unknown>) => Prepared
+}
+interface Prepared {
+  execute: (...values: ReadonlyArray<unknown>) => Promise<unknown>
+}
+
+/** Guards `raw`, whose own handle stays unguarded: its driver ends the transaction through that one. */
+export const revocable = (raw: AnyTransaction): Revocable => {
+  let failure: { readonly cause: unknown } | undefined
+  let refuse: (ended: TransactionEnded) => void = () => {}
+  let ended = false
+  const refused = new Promise<never>((_, reject) => {
+    refuse = reject
+  })
+  refused.catch(() => {})
+  const sent = new Set<Promise<void>>()
+
+  const watch = (result: unknown): void => {
+    if (!isThenable(result)) return
+    const settled: Promise<void> = Promise.resolve(
+      result.then(
+        () => {},
+        (cause: unknown) => {
+          failure ??= { cause }
+        },
+      ),
+    ).then(() => void sent.delete(settled))
+    sent.add(settled)
+  }
+
+  const guard = <Client extends object>(client: Client): Client =>
+    new Proxy(client, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target)
+        if (typeof value !== "function" || name === "constructor") return value
+        return (...parts: ReadonlyArray<unknown>) => {
+          if (ended) throw new TransactionEnded()
+          const result: unknown = Reflect.apply(value, target, parts)
+          watch(result)
+          return result
+        }
+      },
+    })
+
+  /** The same session on the guarded connection; a refusal comes as itself, not wrapped as a failed query. */
+  const guardSession = (session: Session): Session => {
+    const guarded: Session = Object.assign(Object.create(Object.getPrototypeOf(session)), session, {
+      client: guard(session.client),
+      prepareQuery: (...parts: ReadonlyArray<unknown>) => {
+        const prepared: Prepared = Reflect.apply(Object.getPrototypeOf(session).prepareQuery, guarded, parts)
+        const execute = prepared.execute.bind(prepared)
+        prepared.execute = (...values: ReadonlyArray<unknown>) => execute(...values).catch(unwrap)
+        return prepared
+      },
+    })
+    return guarded
+  }
+
+  const wrap = (given: AnyTransaction): AnyTransaction & Inner => {
+    const inner = given as AnyTransaction & Inner
+    const { constructor: Transaction, dialect, schema, nestedIndex } = inner
+    const tx = new Transaction(dialect, guardSession(inner.session), schema, nestedIndex)
+    /**
+     * A savepoint. When the transaction has ended in the meantime its body is never seen to settle: the driver would
+     * roll back to a savepoint of whichever transaction has the connection by then.
+     */
+    tx.transaction = <A>(body: (tx: never) => Promise<A>): Promise<A> => {
+      if (ended) return Promise.reject(new TransactionEnded())
+      let released = () => {}
+      const savepoint = inner.transaction(async (deeper) => {
+        const nested = wrap(deeper)
+        released = awaitCommit(nested, tx)
+        try {
+          return await body(nested as never)
+        } finally {
+          if (ended) await NEVER
+        }
+      })
+      return Promise.race([refused, savepoint]).then((value) => {
+        released()
+        return value
+      })
+    }
+    return tx
+  }
+
+  const tx = wrap(raw)
+  return {
+    tx,
+    client: tx.session.client,
+    end: async () => {
+      ended = true
+      refuse(new TransactionEnded())
+      await Promise.all(sent)
+    },
+    failure: () => failure,
+  }
+}
+
+const NEVER = new Promise<never>(() => {})
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === "object" && value !== null && "then" in value && typeof value.then === "function"
+
+const unwrap = (error: unknown): never => {
+  throw error instanceof DrizzleQueryError && error.cause instanceof TransactionEnded ? error.cause : error
+}
+
+/** The rows of a result, which postgres.js gives as an array and the others as an object. */
+export const rowsOf = async <Row>(
+  on: { readonly execute: (statement: SQL) => PromiseLike<unknown> },
+  statement: SQL,
+): Promise<ReadonlyArray<Row>> => {
+  const result = await on.execute(statement)
+  return (Array.isArray(result) ? result : (result as { readonly rows: ReadonlyArray<Row> }).rows) as Row[]
+}

@@ -1,0 +1,161 @@
+/** The inbox's SQL: one function a statement, named by what it does. */
+import { type SQL, sql } from "drizzle-orm"
+import { quoteSchema } from "../store/schema-name.ts"
+import type { Arrival, InboxScope, Member, Parking, Renewal } from "./inbox.ts"
+
+/** Statements on the tables of `schema`. */
+export const makeStatements = (schema: string) => {
+  const quoted = quoteSchema(schema)
+  const name = (of: string) => sql.raw(`${quoted}."${of}"`)
+  const [inbox, consumers, subscriptions] = [name("inbox"), name("consumers"), name("subscriptions")]
+  const inScope = ({ consumer, queue }: InboxScope) =>
+    sql`consumer = ${consumer}::text AND queue = ${queue}::text`
+  const later = (millis: number | null) =>
+    sql`clock_timestamp() + ${millis}::float8 * interval '1 millisecond'`
+  const content = ({ messageId, destination, key, headers, body }: Arrival) => sql`
+    ${messageId}::text, ${destination}::text, ${key}::text, ${JSON.stringify(headers)}::text::json,
+    decode(${base64(body)}::text, 'base64')`
+
+  return {
+    /** Without parameters, which would cost postgres.js a round trip of their own. Gives `claim` for each, in order. */
+    claim: ({ consumer, queue }: InboxScope, arrivals: ReadonlyArray<Arrival>, ordered: boolean): SQL => {
+      const json = JSON.stringify(
+        arrivals.map(({ messageId, destination, key }) => ({
+          i: wellFormed(messageId),
+          d: wellFormed(destination),
+          k: key === null ? null : wellFormed(key),
+        })),
+      )
+      return sql.raw(
+        `SELECT * FROM ${quoted}."inbox_claim"(${literal(consumer)}, ${literal(queue)}, ${literal(json)}, ${ordered}) AS claim`,
+      )
+    },
+
+    /** Gives `claim`. */
+    look: (scope: InboxScope, { messageId, key }: Arrival, ordered: boolean): SQL => sql`
+      SELECT CASE
+        WHEN EXISTS (SELECT FROM ${inbox}
+                     WHERE consumer = ${scope.consumer}::text AND message_id = ${messageId}::text AND state <> 'started')
+          THEN 'settled'
+        WHEN ${ordered}::boolean AND EXISTS (SELECT FROM ${inbox}
+                                             WHERE ${inScope(scope)} AND key = ${key}::text AND state = 'parked')
+          THEN 'behind'
+        ELSE 'fresh' END AS claim`,
+
+    /** Gives `resumed`. */
+    resume: ({ consumer }: InboxScope, messageId: string): SQL =>
+      sql.raw(
+        `SELECT ${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}) AS resumed`,
+      ),
+
+    park: ({ consumer, queue }: InboxScope, arrival: Arrival, parking: Parking): SQL => sql`
+      SELECT ${name("inbox_park")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${parking.attempts}::int,
+        ${words(parking.error)}::text, ${parking.retryInMillis}::float8)`,
+
+    /** Gives `buried`. */
+    bury: (
+      { consumer, queue }: InboxScope,
+      arrival: Arrival,
+      death: { readonly attempts: number; readonly error: string },
+    ): SQL => sql`
+      SELECT ${name("inbox_bury")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${death.attempts}::int,
+        ${words(death.error)}::text) AS buried`,
+
+    /** Gives `started`, or no row. */
+    start: ({ consumer, queue }: InboxScope, { messageId, destination, key }: Arrival): SQL => sql`
+      INSERT INTO ${inbox} AS m (consumer, message_id, queue, destination, key, state, started)
+      VALUES (${consumer}::text, ${messageId}::text, ${queue}::text, ${destination}::text, ${key}::text, 'started', 1)
+      ON CONFLICT (consumer, message_id) DO UPDATE SET started = m.started + 1 WHERE m.state IN ('started', 'parked')
+      RETURNING started`,
+
+    /** One more than is asked for, for the time of the next. */
+    due: (scope: InboxScope, limit: number, soonest: boolean): SQL => sql`
+      SELECT message_id, destination, key, attempts, wait,
+             CASE WHEN wait <= 0 OR ${soonest}::boolean THEN headers END AS headers,
+             CASE WHEN wait <= 0 OR ${soonest}::boolean THEN body END AS body
+      FROM (
+        SELECT *, extract(epoch FROM available_at - statement_timestamp())::float8 * 1000 AS wait FROM ${inbox}
+        WHERE ${inScope(scope)} AND state = 'parked' AND available_at IS NOT NULL
+        ORDER BY available_at, position LIMIT ${limit + 1}::int
+      ) m
+      ORDER BY available_at, position`,
+
+    /** Gives `others`: how many are registered besides it. Those whose lease has ended are forgotten with this. */
+    join: (member: Member, leaseMillis: number): SQL => sql`
+      WITH others AS (
+        SELECT id, expires_at FROM ${consumers} WHERE ${inScope(member)} AND id <> ${member.id}::uuid
+      ), forgotten AS (
+        DELETE FROM ${consumers} WHERE id IN (SELECT id FROM others WHERE expires_at <= clock_timestamp())
+      ), joined AS (
+        INSERT INTO ${consumers} (id, consumer, queue, name, expires_at)
+        VALUES (${member.id}::uuid, ${member.consumer}::text, ${member.queue}::text, ${member.name}::text, ${later(leaseMillis)})
+        ON CONFLICT (id) DO UPDATE SET renewed_at = clock_timestamp(), expires_at = excluded.expires_at
+      )
+      SELECT count(*)::int AS others FROM others`,
+
+    /** Everything that waits behind others. */
+    loosen: (scope: InboxScope): SQL => sql`
+      UPDATE ${inbox} SET available_at = statement_timestamp()
+      WHERE ${inScope(scope)} AND state = 'parked' AND available_at IS NULL`,
+
+    /** Gives `holds`. */
+    renew: (member: Member, { leaseMillis, state, hold }: Renewal): SQL => sql`
+      WITH renewed AS (
+        INSERT INTO ${consumers} (id, consumer, queue, name, expires_at, state)
+        VALUES (${member.id}::uuid, ${member.consumer}::text, ${member.queue}::text, ${member.name}::text,
+                ${later(leaseMillis)}, ${state}::text::json)
+        ON CONFLICT (id) DO UPDATE
+          SET renewed_at = clock_timestamp(), expires_at = excluded.expires_at, state = excluded.state
+      ), held AS (
+        INSERT INTO ${subscriptions} AS s (consumer, queue, holder, held_until)
+        SELECT ${member.consumer}::text, ${member.queue}::text, ${member.id}::uuid, ${later(leaseMillis)}
+        WHERE ${hold}::boolean
+        ON CONFLICT (consumer, queue) DO UPDATE SET holder = excluded.holder, held_until = excluded.held_until
+          WHERE s.holder = excluded.holder OR s.held_until <= clock_timestamp()
+        RETURNING 1
+      )
+      SELECT EXISTS (SELECT FROM held) OR (NOT ${hold}::boolean AND EXISTS (
+        SELECT FROM ${subscriptions}
+        WHERE ${inScope(member)} AND holder = ${member.id}::uuid AND held_until > clock_timestamp())) AS holds`,
+
+    release: (member: Member, afterMillis: number): SQL => sql`
+      UPDATE ${subscriptions} SET holder = NULL, held_until = ${later(afterMillis)}
+      WHERE ${inScope(member)} AND holder = ${member.id}::uuid`,
+
+    leave: (member: Member): SQL => sql`
+      WITH released AS (
+        UPDATE ${subscriptions} SET holder = NULL, held_until = '-infinity'
+        WHERE ${inScope(member)} AND holder = ${member.id}::uuid
+      )
+      DELETE FROM ${consumers} WHERE id = ${member.id}::uuid`,
+
+    /** Gives `purged`. */
+    purge: ({ consumer }: InboxScope, olderThanMillis: number, limit: number): SQL => sql`
+      WITH gone AS (
+        DELETE FROM ${inbox} WHERE (consumer, message_id) IN (
+          SELECT consumer, message_id FROM ${inbox}
+          WHERE consumer = ${consumer}::text AND state = 'handled'
+            AND finished_at <= statement_timestamp() - ${olderThanMillis}::float8 * interval '1 millisecond'
+          ORDER BY finished_at LIMIT ${limit}::int)
+        RETURNING 1
+      )
+      SELECT count(*)::int AS purged FROM gone`,
+
+    /** Gives `version`; 0 without the tables. */
+    version: (): SQL => sql`
+      SELECT coalesce(max(version), 0)::int AS version FROM ${name("migrations")}`,
+  }
+}
+
+/** A string constant that reads the same whatever `standard_conforming_strings` says. */
+const literal = (text: string): string => `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`
+
+/** Half of a surrogate pair is no text for PostgreSQL. */
+const wellFormed = (text: string): string => Buffer.from(text).toString()
+
+/** Nor is NUL. */
+const words = (error: string | null): string | null =>
+  error === null ? null : wellFormed(error.replaceAll("\0", ""))
+
+const base64 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64")

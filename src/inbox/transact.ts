@@ -1,0 +1,136 @@
+/** A transaction whose handle is revoked when it settles, and whose end is always known for what it was. */
+import { sql } from "drizzle-orm"
+import { Effect } from "effect"
+import type { AnyTransaction } from "../outbox/append.ts"
+import { awaitCommit } from "../outbox/nudge.ts"
+import type { AnyDatabase } from "../outbox/transaction.ts"
+import { isDisconnection, type StoreError, storeError } from "../store/error.ts"
+import { RolledBack, type TransactOptions } from "./inbox.ts"
+import { type Revocable, revocable } from "./revocable.ts"
+
+/** See `Inbox.transact`. */
+export const transact = <A>(
+  db: AnyDatabase,
+  body: (tx: AnyTransaction) => Promise<A>,
+  options: TransactOptions,
+): Effect.Effect<A, StoreError | RolledBack> =>
+  Effect.callback<A, StoreError | RolledBack>((resume) => {
+    const attempt = begin(db, body, options)
+    attempt.done.then(resume)
+    return Effect.promise(attempt.stop)
+  })
+
+interface Attempt<A> {
+  /** Never rejects. */
+  readonly done: Promise<Effect.Effect<A, StoreError | RolledBack>>
+  /** Rolls back and waits for it, whatever the body does. */
+  readonly stop: () => Promise<unknown>
+}
+
+const begin = <A>(
+  db: AnyDatabase,
+  body: (tx: AnyTransaction) => Promise<A>,
+  { statementMillis }: TransactOptions,
+): Attempt<A> => {
+  let stage = "waiting" as "waiting" | "running" | "committing" | "over"
+  let stopped = false
+  let interrupt = () => {}
+  const interrupted = new Promise<never>((_, reject) => {
+    interrupt = () => reject(new Error("interrupted"))
+  })
+  interrupted.catch(() => {})
+  let handle: Revocable | undefined
+  let committed = () => {}
+  let failed: { readonly cause: unknown } | undefined
+  let disconnected = false
+
+  const isOver = () => stage === "over"
+
+  const work = async (raw: AnyTransaction): Promise<A> => {
+    if (stopped) throw new Error("interrupted before it began")
+    stage = "running"
+    const own = revocable(raw)
+    handle = own
+    committed = awaitCommit(own.tx, db)
+    try {
+      await limit(own.client, statementMillis)
+      const value = await Promise.race([body(own.tx), interrupted])
+      await own.end()
+      const failure = own.failure()
+      // An aborted transaction would turn its COMMIT into a ROLLBACK, and most drivers would not tell.
+      if (failure !== undefined && (await look(raw)) !== "well") throw failure.cause
+      if (isOver()) return NEVER
+      stage = "committing"
+      return value
+    } catch (cause) {
+      void own.end()
+      // The driver has given the connection up already: what it would send now would reach another transaction.
+      if (isOver()) return NEVER
+      if ((await look(raw)) === "gone") {
+        disconnected = true
+        // postgres.js has seen it too and rejects by itself; the others must be let go.
+        if (isPostgresJs(own.client)) return NEVER
+      } else failed = { cause }
+      throw cause
+    }
+  }
+
+  const done = db.transaction(work).then(
+    (value) => {
+      committed()
+      return Effect.succeed(value)
+    },
+    (error: unknown) => {
+      const committing = stage === "committing"
+      stage = "over"
+      void handle?.end()
+      if (failed !== undefined) return Effect.fail(new RolledBack(failed))
+      if (committing && !isDisconnection(error)) return Effect.fail(new RolledBack({ cause: error }))
+      const doing = committing
+        ? "commit a transaction"
+        : handle === undefined
+          ? "begin a transaction"
+          : "finish a transaction"
+      return Effect.fail(storeError(doing, error, disconnected))
+    },
+  )
+  return {
+    done,
+    stop: async () => {
+      stopped = true
+      interrupt()
+      if (stage !== "waiting") await done
+    },
+  }
+}
+
+const NEVER = new Promise<never>(() => {})
+
+/** Whether the transaction could go on: `well`, `aborted` by a failed statement, or `gone` with its connection. */
+const look = async (raw: AnyTransaction): Promise<"well" | "aborted" | "gone"> => {
+  try {
+    await raw.execute(sql.raw("SELECT 1"))
+    return "well"
+  } catch (error) {
+    return isDisconnection(error) ? "gone" : "aborted"
+  }
+}
+
+const isPostgresJs = (client: object): boolean => "unsafe" in client
+
+/** How long a transaction may lie idle, in milliseconds, beyond what a statement may take: then its process has vanished. */
+const GRACE = 5000
+
+/**
+ * Several statements in one round trip, which Drizzle has no way to say. postgres.js sends what comes next with it;
+ * node-postgres must not be given a second query while one runs.
+ */
+const limit = async (client: object, statementMillis: number): Promise<void> => {
+  const millis = Math.max(1, Math.round(statementMillis))
+  const text =
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; " +
+    `SET LOCAL statement_timeout = ${millis}; SET LOCAL idle_in_transaction_session_timeout = ${millis + GRACE}`
+  const { unsafe, exec, query } = client as Record<string, ((text: string) => Promise<unknown>) | undefined>
+  if (unsafe !== undefined) void unsafe(text).catch(() => {})
+  else await (exec ?? query)?.(text)
+}
