@@ -146,11 +146,14 @@ export const writableFile: Kind<string> = {
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
+export const isUuid = (given: string): boolean => UUID.test(given)
+
+/** Whether they must be UUIDs depends on where the messages are. */
 export const messageIds: Kind<ReadonlyArray<string>> = {
   placeholder: "ID[,ID…]",
-  expected: "the UUID of a message, several separated by commas",
+  expected: "the id of a message, several separated by commas",
   read: (given) => {
     const ids = given.split(",").map((id) => id.trim())
-    return ids.every((id) => UUID.test(id)) ? ids : undefined
+    return ids.includes("") ? undefined : ids
   },
 }

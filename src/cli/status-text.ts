@@ -2,7 +2,7 @@
 import { LANES } from "../store/store.ts"
 import { formatMillis } from "./duration.ts"
 import type { StatusReport } from "./status-report.ts"
-import { clipped, columns } from "./table.ts"
+import { clipped, columns, counted } from "./table.ts"
 
 /** The report in lines. */
 export const readableReport = (report: StatusReport): string => {
@@ -22,10 +22,13 @@ export const readableReport = (report: StatusReport): string => {
       ["held messages", number(report.held)],
       ["held destinations", number(report.heldDestinations.length)],
       ["relays", `${living}${lanes}`],
+      ...inboxRows(report),
     ]),
     section("Relays", relayLines(report)),
     section("Held destinations", heldDestinationLines(report)),
     section("Held keys", heldKeyLines(report)),
+    section("Consumers", consumerLines(report)),
+    section("Instances", instanceLines(report)),
   ]
     .filter((part) => part !== "")
     .join("\n\n")
@@ -63,6 +66,49 @@ const heldKeyLines = ({ held, heldKeys }: StatusReport) => {
   const more = held - heldKeys.length
   return more > 0 ? [...lines, [`… and ${more.toLocaleString("en")} more (--limit)`]] : lines
 }
+
+/** Nothing of an inbox that nobody uses. */
+const inboxRows = ({ inbox }: StatusReport): ReadonlyArray<ReadonlyArray<string>> =>
+  inbox.consumers.length === 0
+    ? []
+    : [
+        ["parked", parkedWords(inbox.parked, inbox.oldestParkedSeconds)],
+        ["dead in the inbox", inbox.dead.toLocaleString("en")],
+        ["consumers", inbox.consumers.length.toLocaleString("en")],
+      ]
+
+const parkedWords = (parked: number, oldestSeconds: number | null): string =>
+  `${parked.toLocaleString("en")}${oldestSeconds === null ? "" : ` (the oldest for ${formatMillis(oldestSeconds * 1000)})`}`
+
+const consumerLines = ({ inbox }: StatusReport) =>
+  inbox.consumers.map(({ consumer, queue, parked, oldestParkedSeconds, dead, instances }) => {
+    const living = instances.filter(({ alive }) => alive).length
+    return [
+      consumer,
+      `queue ${queue}`,
+      `${parkedWords(parked, oldestParkedSeconds)} parked`,
+      `${dead.toLocaleString("en")} dead`,
+      living === 0 ? "no instance" : counted(living, "instance"),
+    ]
+  })
+
+const instanceLines = ({ inbox }: StatusReport) =>
+  inbox.consumers.flatMap(({ consumer, instances }) =>
+    instances.map((instance) => {
+      const { paused } = instance
+      return [
+        consumer,
+        instance.name,
+        instance.alive ? `up ${formatMillis(Date.now() - Date.parse(instance.startedAt))}` : "lease over",
+        `${instance.connection}${instance.holds ? ", holds the subscription" : ""}`,
+        paused === null
+          ? ""
+          : `paused for ${formatMillis(Date.now() - Date.parse(paused.since))} (${paused.reason})`,
+        `${instance.running.toLocaleString("en")} running, ${instance.handled.toLocaleString("en")} handled`,
+        clipped(paused?.words ?? instance.words ?? "", 120),
+      ]
+    }),
+  )
 
 /** "0-31, 40" */
 const ranges = (lanes: ReadonlyArray<number>): string => {

@@ -1,5 +1,6 @@
 /** `drizzle-outbox status` */
 import { Duration, Effect } from "effect"
+import { readInstances, readParked } from "../inbox/operate.ts"
 import { storeError } from "../store/error.ts"
 import { readBacklog, readRefused, readRelays } from "../store/operate.ts"
 import { defineCommand, print } from "./command.ts"
@@ -13,7 +14,8 @@ import { counted } from "./table.ts"
 
 export const statusCommand = defineCommand({
   name: "status",
-  summary: "Shows what waits, what was given up, what is held and by whom the work is done.",
+  summary:
+    "Shows what waits, what was given up, what is held and by whom the work is done: relays and the outbox, consumers and the inbox.",
   details:
     "Counts are exact, read from partial indexes: a backlog of a million takes a fraction of a second. The oldest age leaves out messages that are delayed on purpose.",
   settings: ["databaseUrl", "schema"],
@@ -34,8 +36,10 @@ export const statusCommand = defineCommand({
               await readBacklog(sql, config.schema),
               await readRefused(sql, config.schema, options.limit),
               await readRelays(sql, config.schema),
+              await readParked(sql, config.schema),
+              await readInstances(sql, config.schema),
             ),
-          catch: (cause) => storeError("read the outbox's status", cause),
+          catch: (cause) => storeError("read the status", cause),
         })
         const exceeded = limitsExceeded(report, options.maxAge, options.maxBacklog)
         yield* print(

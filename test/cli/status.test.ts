@@ -36,6 +36,7 @@ describe("drizzle-outbox status", () => {
         heldDestinations: [],
         relays: [],
         lanesWithoutRelay: 64,
+        inbox: { parked: 0, oldestParkedSeconds: null, dead: 0, consumers: [] },
       })
     }))
 

@@ -1,10 +1,18 @@
 /** Which dead messages a `dead` command means. */
-import type { DeadFilter } from "../../store/operate.ts"
+import type { InboxDeadFilter } from "../../inbox/operate.ts"
 import type { OptionValues } from "../command.ts"
-import { messageIds, text } from "../kind.ts"
+import { CliError } from "../failure.ts"
+import { isUuid, messageIds, text } from "../kind.ts"
+
+/** The flags of every `dead` command. */
+export const placeOptions = {
+  inbox: { help: "Of the inbox, given up by a consumer, instead of the outbox, given up by a relay." },
+  consumer: { kind: text("NAME", "a consumer's name"), help: "With --inbox: of this consumer." },
+} as const
 
 /** The flags of every `dead` command over several messages. */
 export const filterOptions = {
+  ...placeOptions,
   id: { kind: messageIds, help: "These messages." },
   destination: { kind: text("NAME", "a destination"), help: "With this destination, as a whole." },
   event: { kind: text("NAME", "an event"), help: "Of this event." },
@@ -15,15 +23,27 @@ export const filterOptions = {
   },
 } as const
 
-/** The filter that the flags ask for. */
-export const filterOf = (options: OptionValues<typeof filterOptions>): DeadFilter => ({
-  ids: options.id,
-  destination: options.destination,
-  event: options.event,
-  key: options.key,
-  error: options.error,
-})
+type Given = OptionValues<typeof placeOptions> & Partial<OptionValues<typeof filterOptions>>
+
+/** The filter that the flags ask for. Throws a `CliError` for flags that do not go together. */
+export const filterOf = (options: Given): InboxDeadFilter => {
+  if (options.consumer !== undefined && !options.inbox)
+    throw new CliError({ message: "--consumer needs --inbox: a dead message of the outbox has no consumer" })
+  const strange = options.inbox ? undefined : options.id?.find((id) => !isUuid(id))
+  if (strange !== undefined)
+    throw new CliError({
+      message: `--id is ${JSON.stringify(strange)}: expected the UUID of a message, several separated by commas`,
+    })
+  return {
+    ids: options.id,
+    consumer: options.consumer,
+    destination: options.destination,
+    event: options.event,
+    key: options.key,
+    error: options.error,
+  }
+}
 
 /** Whether it lets every dead message through. */
-export const isEverything = (filter: DeadFilter): boolean =>
+export const isEverything = (filter: InboxDeadFilter): boolean =>
   Object.values(filter).every((part) => part === undefined)

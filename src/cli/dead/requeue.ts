@@ -1,5 +1,4 @@
 /** `drizzle-outbox dead requeue` */
-import { requeueDead } from "../../store/operate.ts"
 import { defineCommand } from "../command.ts"
 import { sweep, sweepOptions } from "./sweep.ts"
 
@@ -7,8 +6,8 @@ export const requeueCommand = defineCommand({
   name: "dead requeue",
   summary: "Makes dead messages due again, under their ids and with all their attempts before them.",
   details:
-    "Their keys went on without them, so they arrive late. In batches of 1,000, the earliest death first; what is done stays done when it is stopped.",
+    "Their keys went on without them, so they arrive late. Of the inbox, they are parked, due now, and their consumer tries them. In batches of 1,000, the earliest death first; what is done stays done when it is stopped.",
   settings: ["databaseUrl", "schema"],
   options: sweepOptions,
-  run: (config, options) => sweep({ name: "requeue", done: "requeued" }, requeueDead, config, options),
+  run: (config, options) => sweep({ name: "requeue", done: "requeued" }, config, options),
 })

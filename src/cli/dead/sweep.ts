@@ -2,22 +2,16 @@
 import { Effect, type Scope } from "effect"
 import type { Sql } from "postgres"
 import type { Config } from "../../config.ts"
+import type { InboxDeadFilter } from "../../inbox/operate.ts"
 import { type StoreError, storeError } from "../../store/error.ts"
-import {
-  countDead,
-  type DeadBatch,
-  type DeadFilter,
-  type DeadPlace,
-  readDead,
-  readNow,
-} from "../../store/operate.ts"
+import { type DeadBatch, type DeadPlace, readNow } from "../../store/operate.ts"
 import { type OptionValues, print } from "../command.ts"
 import { connectOutbox } from "../database.ts"
 import { CliError } from "../failure.ts"
 import { count } from "../kind.ts"
 import { counted } from "../table.ts"
 import { filterOf, filterOptions, isEverything } from "./filter.ts"
-import { deadTable } from "./list.ts"
+import { type DeadSource, sourceOf } from "./source.ts"
 
 const BATCH = 1000
 /** Of a dry run, so many messages are shown. */
@@ -34,18 +28,14 @@ export const sweepOptions = {
   json: { help: 'One JSON line: {"count":…,"dryRun":…}.' },
 } as const
 
-/** One batch of the work: gives the places of the messages it was done to. */
-export type SweepStatement = (
-  sql: Sql,
-  schema: string,
-  filter: DeadFilter,
-  batch: DeadBatch,
-) => Promise<ReadonlyArray<DeadPlace>>
+interface Words {
+  readonly name: "requeue" | "discard"
+  readonly done: string
+}
 
 /** Sweeps over the dead messages that fit, in batches of 1,000, each a transaction of its own. */
 export const sweep = (
-  words: { readonly name: string; readonly done: string },
-  statement: SweepStatement,
+  words: Words,
   config: Config<"databaseUrl" | "schema">,
   options: OptionValues<typeof sweepOptions>,
 ): Effect.Effect<void, StoreError | CliError> =>
@@ -54,47 +44,49 @@ export const sweep = (
       const filter = filterOf(options)
       if (isEverything(filter) && !options.all)
         return yield* new CliError({
-          message: `no filter is given: add one (--destination, --event, --key, --error, --id), or --all to ${words.name} every dead message`,
+          message: `no filter is given: add one (${options.inbox ? "--consumer, " : ""}--destination, --event, --key, --error, --id), or --all to ${words.name} every dead message`,
         })
+      const source = sourceOf(options.inbox)
       const sql = yield* connectOutbox(config)
       const total = options.dryRun
-        ? yield* rehearse(sql, config.schema, filter, options)
-        : yield* carryOut(words, statement, sql, config.schema, filter, options.limit)
+        ? yield* rehearse(source, sql, config.schema, filter, options)
+        : yield* carryOut(words, source, sql, config.schema, filter, options.limit)
       if (options.json) return yield* print(JSON.stringify({ count: total, dryRun: options.dryRun }))
       yield* print(`${counted(total, "message")} ${options.dryRun ? "would be " : ""}${words.done}`)
     }),
   )
 
 const rehearse = (
+  source: DeadSource,
   sql: Sql,
   schema: string,
-  filter: DeadFilter,
+  filter: InboxDeadFilter,
   { limit, json }: OptionValues<typeof sweepOptions>,
 ): Effect.Effect<number, StoreError> =>
   Effect.tryPromise({
     try: async () => {
-      const found = await countDead(sql, schema, filter)
-      const rows = json || found === 0 ? [] : await readDead(sql, schema, filter, SHOWN)
-      return { rows, found }
+      const found = await source.count(sql, schema, filter)
+      const shown = json || found === 0 ? undefined : await source.read(sql, schema, filter, SHOWN)
+      return { shown, found }
     },
     catch: (cause) => storeError("read dead messages", cause),
   }).pipe(
-    Effect.tap(({ rows, found }) =>
-      rows.length === 0
+    Effect.tap(({ shown, found }) =>
+      shown === undefined
         ? Effect.void
         : print(
-            `${deadTable(rows)}${found > rows.length ? `\n… and ${counted(found - rows.length, "message")} more` : ""}`,
+            `${shown.table}${found > shown.rows.length ? `\n… and ${counted(found - shown.rows.length, "message")} more` : ""}`,
           ),
     ),
     Effect.map(({ found }) => Math.min(found, limit ?? found)),
   )
 
 const carryOut = Effect.fnUntraced(function* (
-  words: { readonly name: string; readonly done: string },
-  statement: SweepStatement,
+  words: Words,
+  source: DeadSource,
   sql: Sql,
   schema: string,
-  filter: DeadFilter,
+  filter: InboxDeadFilter,
   limit = Number.POSITIVE_INFINITY,
 ): Effect.fn.Return<number, StoreError, Scope.Scope> {
   const run = <A>(ask: () => Promise<A>) =>
@@ -105,7 +97,7 @@ const carryOut = Effect.fnUntraced(function* (
   let total = 0
   while (total < limit) {
     const batch: DeadBatch = { after, until, limit: Math.min(BATCH, limit - total) }
-    const done = yield* run(() => statement(sql, schema, filter, batch))
+    const done = yield* run(() => source[words.name](sql, schema, filter, batch))
     after = done.at(-1)
     if (after === undefined) break
     total += done.length
