@@ -23,7 +23,8 @@ export interface WireHeaderOptions {
 
 /**
  * The headers of a stored message: `outbox-message-id`, `-event`, `-event-id`, `-operation`, `-position`, `-time`,
- * `-key` and `-version` where there is one, and the stored headers, of which none can override these.
+ * `-key` and `-version` where there is one, and the stored headers. Users cannot store one of these names; a copy of a
+ * message does, and so keeps the identity of what it is a copy of.
  *
  * **Details**  For django-outbox-pattern also `dop-msg-id`, `dop-msg-destination`, `dop-msg-type` (the event),
  * `dop-msg-sent-time`, and `dop-correlation-id` where there is an `outbox-correlation-id`.
@@ -34,19 +35,19 @@ export const wireHeaders = (
 ): Record<string, string> => {
   const { headers: stored, key, version } = message
   const headers: Record<string, string> = { ...stored }
-  headers["outbox-message-id"] = message.id
-  headers["outbox-event"] = message.event
-  headers["outbox-event-id"] = message.eventId
-  headers["outbox-operation"] = message.operation
+  headers["outbox-message-id"] ??= message.id
+  headers["outbox-event"] ??= message.event
+  headers["outbox-event-id"] ??= message.eventId
+  headers["outbox-operation"] ??= message.operation
   headers["outbox-position"] = String(message.position)
-  headers["outbox-time"] = message.createdAt
-  if (key !== null) headers["outbox-key"] = key
-  if (version !== null) headers["outbox-version"] = version
+  headers["outbox-time"] ??= message.createdAt
+  if (key !== null) headers["outbox-key"] ??= key
+  if (version !== null) headers["outbox-version"] ??= version
   if (django) {
-    headers["dop-msg-id"] = message.id
-    headers["dop-msg-destination"] = message.destination
-    headers["dop-msg-type"] = message.event
-    headers["dop-msg-sent-time"] = message.createdAt
+    headers["dop-msg-id"] ??= headers["outbox-message-id"]
+    headers["dop-msg-destination"] ??= message.destination
+    headers["dop-msg-type"] ??= headers["outbox-event"]
+    headers["dop-msg-sent-time"] ??= headers["outbox-time"]
     const correlation = stored["outbox-correlation-id"]
     if (correlation !== undefined) headers["dop-correlation-id"] = correlation
   }

@@ -52,8 +52,6 @@ export interface ConsumerOptions {
   readonly retention?: Duration.Input
   /** How long a stop waits for handlers under way. Default 5 s. */
   readonly drainTimeout?: Duration.Input
-  /** How long an instance counts as alive without a sign of life. Default 10 s. */
-  readonly lease?: Duration.Input
   /** Further headers of the subscription, in the broker's own terms: `{ "x-queue-type": "quorum" }`. */
   readonly headers?: Readonly<Record<string, string>>
   /** What operators call this instance. Default `host:pid`. */
@@ -89,7 +87,6 @@ export interface ConsumerSettings {
   readonly deadLetter: string | null
   readonly retentionMillis: number
   readonly drainMillis: number
-  readonly leaseMillis: number
   readonly headers: Readonly<Record<string, string>>
   readonly name: string
   readonly onTick: Effect.Effect<void>
@@ -108,7 +105,7 @@ const OPTIONS = [
     "retention",
     "drainTimeout",
   ],
-  ...["lease", "headers", "name", "onTick"],
+  ...["headers", "name", "onTick"],
 ]
 
 /** Checks options for one destination; throws a `ConsumerError`. */
@@ -142,12 +139,11 @@ export const settingsOf = (
     maxStarts: positive("maxStarts", options.maxStarts ?? 3),
     timeoutMillis: time("timeout", options.timeout ?? "60 seconds"),
     parallel: positive("parallel", options.parallel ?? 8),
-    prefetch: positive("prefetch", options.prefetch ?? 100),
+    prefetch: positive("prefetch", options.prefetch ?? Math.max(100, 2 * (options.batch?.size ?? 0))),
     pauseAfter: positive("pauseAfter", options.pauseAfter ?? 10),
     deadLetter: deadLetterOf(options.deadLetter, queue),
     retentionMillis: time("retention", options.retention ?? "30 days"),
     drainMillis: time("drainTimeout", options.drainTimeout ?? "5 seconds"),
-    leaseMillis: time("lease", options.lease ?? "10 seconds"),
     headers: options.headers ?? {},
     name: options.name ?? `${hostname()}:${process.pid}`,
     onTick: options.onTick ?? Effect.void,
@@ -160,7 +156,6 @@ export const settingsOf = (
           },
   }
   if (settings.timeoutMillis < 1) throw wrong("`timeout` is at least a millisecond")
-  if (settings.leaseMillis < 1000) throw wrong("`lease` is at least a second")
   return settings
 }
 

@@ -3,6 +3,7 @@ import { is, type SQL } from "drizzle-orm"
 import { type PgInsertValue, type PgTable, PgTransaction, type PgUpdateSetSource } from "drizzle-orm/pg-core"
 import { type AnyTransaction, append, poison } from "./append.ts"
 import { makeDrafts, type Written } from "./drafts.ts"
+import { carriedOn } from "./carry.ts"
 import { OutboxError } from "./error.ts"
 import type { CompiledEvent } from "./event.ts"
 import type { WriteOptions } from "./headers.ts"
@@ -43,7 +44,8 @@ export const operations = (outbox: Outbox) => {
     writing: Omit<Parameters<typeof makeDrafts>[0], "maxBodyBytes">,
   ): Promise<void> => {
     if (writing.rows.length > outbox.maxRows) throw tooMany(writing.rows.length, outbox.maxRows)
-    const drafts = await makeDrafts({ ...writing, maxBodyBytes: outbox.maxBodyBytes })
+    const options = carriedOn(tx, writing.options)
+    const drafts = await makeDrafts({ ...writing, options, maxBodyBytes: outbox.maxBodyBytes })
     if (drafts.length === 0) return
     await append(tx, outbox.schema, drafts)
     announce(tx, outbox.nudge)

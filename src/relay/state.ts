@@ -1,11 +1,12 @@
 /** What the relay's loops share: one mutable record, written by the loop that owns each part. */
-import { Clock, Effect, Latch, type Schedule } from "effect"
+import { Clock, Effect, type Schedule } from "effect"
 import type { Broker, BrokerConnection, Outgoing, Settlement } from "../broker/broker.ts"
 import { wireHeaders } from "../broker/headers.ts"
 import { LANES, type OutboxStore, type StoredMessage, type Verdict } from "../store/store.ts"
 import type { Cursor } from "./cursor.ts"
 import { makeCursor } from "./cursor.ts"
 import { outcomeOf, type Seen } from "./outcome.ts"
+import { makeSignal, type Signal } from "./signal.ts"
 import { makeWindow, type Window } from "./window.ts"
 
 export interface RelaySettings {
@@ -33,29 +34,6 @@ export interface Judgement {
   readonly attempts: number
   readonly fate: "dead" | "retry" | "pending"
 }
-
-/** Wakes a loop, after what is under way in plain code has ended: a latch would run the loop in the middle of it. */
-export interface Signal {
-  readonly await: Effect.Effect<void>
-  readonly raise: () => void
-  readonly lower: () => void
-}
-
-const makeSignal = Effect.map(Latch.make(false), (latch): Signal => {
-  let raised = false
-  return {
-    await: latch.await,
-    raise: () => {
-      if (raised) return
-      raised = true
-      queueMicrotask(() => {
-        raised = false
-        latch.openUnsafe()
-      })
-    },
-    lower: () => void latch.closeUnsafe(),
-  }
-})
 
 /** What the broker's side looks like now. */
 export type BrokerState = "connecting" | "connected" | "blocked"
@@ -198,13 +176,16 @@ export const send = (state: RelayState, messages: ReadonlyArray<StoredMessage>):
 }
 
 /** A stored message as it goes to the broker. */
-export const toOutgoing = (message: StoredMessage, django: boolean): Outgoing => ({
-  id: message.id,
-  destination: message.destination,
-  headers: wireHeaders(message, { django }),
-  contentType: message.contentType,
-  body: message.body,
-})
+export const toOutgoing = (message: StoredMessage, django: boolean): Outgoing => {
+  const headers = wireHeaders(message, { django })
+  return {
+    id: headers["outbox-message-id"] ?? message.id,
+    destination: message.destination,
+    headers,
+    contentType: message.contentType,
+    body: message.body,
+  }
+}
 
 const onSettlement = (
   state: RelayState,

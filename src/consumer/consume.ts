@@ -1,0 +1,135 @@
+/** Consumers as Effect programs: durable subscription, order per key, effect once, retries from the inbox. */
+import type { Effect } from "effect"
+import type { Broker, BrokerError } from "../broker/broker.ts"
+import type { Inbox } from "../inbox/inbox.ts"
+import type { AnyTransaction } from "../outbox/append.ts"
+import type { OutboxEvent } from "../outbox/event.ts"
+import type { Transaction } from "../outbox/transaction.ts"
+import type { StoreError } from "../store/error.ts"
+import { decoder } from "./decode.ts"
+import type { Delivery, Settled } from "./delivery.ts"
+import type { Handle } from "./engine.ts"
+import { ConsumerError } from "./error.ts"
+import type { Handling, Message, Work } from "./message.ts"
+import { type BatchOptions, type ConsumerOptions, settingsOf } from "./options.ts"
+import { runConsumer } from "./run.ts"
+
+/** What a handler returns: an Effect, a Promise, or nothing. What it succeeds with is not used. */
+export type HandlerResult<E, R> = Effect.Effect<unknown, E, R> | PromiseLike<unknown> | undefined
+
+/** Handles one message. */
+export type Handler<Body = unknown, Tx = AnyTransaction, E = unknown, R = Transaction> = (
+  message: Handling<Body, Tx>,
+) => HandlerResult<E, R>
+
+/** Handles several messages in one transaction. */
+export type BatchHandler<Body = unknown, Tx = AnyTransaction, E = unknown, R = Transaction> = (
+  messages: ReadonlyArray<Message<Body>>,
+  work: Work<Tx>,
+) => HandlerResult<E, R>
+
+/** Handles a delivery in a transaction of its own making, and returns its outcome. */
+export type DeliveryHandler<E = unknown, R = never> = (
+  delivery: Delivery,
+) => Effect.Effect<Settled, E, R> | PromiseLike<Settled> | Settled
+
+/** A consumer, ready to run: it ends by interruption only, or because it can never work. */
+export type Consumer<R = never> = Effect.Effect<
+  never,
+  ConsumerError | StoreError | BrokerError,
+  Broker | Inbox | R
+>
+
+/** What a consumer reads: an event of `defineOutbox`, or a destination. */
+export type Source<Body> = OutboxEvent<string, Body> | string
+
+/**
+ * Handles the messages of a queue one by one, each in a transaction together with the record that it was handled.
+ *
+ * **Details**  At least once on the wire; what the handler writes through `tx` happens once per consumer and message id
+ * within `retention`. What it throws, rejects with or fails with is a failed try: the message is parked in the inbox and
+ * tried again, with pauses by `retry`; `Reject` makes it dead at once, `Snooze` tries later without counting. With order
+ * `key` the later messages of its key wait behind it; other keys never do. On interruption it takes nothing more, waits
+ * for handlers under way (`drainTimeout`), and leaves the rest to the broker.
+ *
+ * **Gotchas**  Throws a `ConsumerError` for options that cannot be. Fails when the tables do not fit, or when the
+ * broker's first answer is a refusal; every later trouble is waited out. Anything the handler does outside `tx` may
+ * happen again: hand `id` on as an idempotency key. It takes `parallel` connections of the database, and two more.
+ */
+export const consume = <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+  source: Source<Body>,
+  options: ConsumerOptions,
+  handler: (message: Handling<Body, Tx>) => HandlerResult<E, R>,
+): Consumer<Exclude<R, Transaction>> =>
+  define(source, options, {
+    _tag: "Messages",
+    call: ([message], work) => handler({ ...message, ...work } as unknown as Handling<Body, Tx>),
+  })
+
+/**
+ * Handles up to `batch.size` messages of a queue in one transaction, in the order of their arrival.
+ *
+ * **Details**  When a batch fails, its messages are handled one by one: the handler is called with one at a time, and only
+ * those that fail again are parked. Otherwise as `consume`.
+ */
+export const consumeBatch = <
+  Body = unknown,
+  Tx extends AnyTransaction = AnyTransaction,
+  E = never,
+  R = never,
+>(
+  source: Source<Body>,
+  options: ConsumerOptions & { readonly batch?: BatchOptions },
+  handler: (messages: ReadonlyArray<Message<Body>>, work: Work<Tx>) => HandlerResult<E, R>,
+): Consumer<Exclude<R, Transaction>> =>
+  define(
+    source,
+    { ...options, batch: options.batch ?? {} },
+    {
+      _tag: "Messages",
+      call: handler as (messages: ReadonlyArray<Message>, work: Work) => unknown,
+    },
+  )
+
+/**
+ * Hands deliveries over as they came, undecoded and without a transaction: for callbacks that open their own and record
+ * the message in it (`delivery.save(tx)`). The handler returns `delivery.ack()` or `delivery.nack()`; when it returns
+ * neither, that is a failed try.
+ */
+export const consumeDelivery = <E = never, R = never>(
+  source: Source<unknown>,
+  options: ConsumerOptions,
+  handler: (delivery: Delivery) => Effect.Effect<Settled, E, R> | PromiseLike<Settled> | Settled,
+): Consumer<R> => define(source, options, { _tag: "Delivery", call: handler })
+
+const define = <R>(
+  source: Source<unknown>,
+  options: ConsumerOptions & { readonly batch?: BatchOptions },
+  handle: Handle,
+): Consumer<R> => {
+  if (typeof handle.call !== "function")
+    throw new ConsumerError({ reason: "option", message: "a consumer needs a handler: it is no function" })
+  const { destination, schema } = readOf(source, options)
+  const definition = { settings: settingsOf(options, destination), decode: decoder(schema), handle }
+  // What the handler needs is found in the context of whoever runs the consumer.
+  return runConsumer(definition) as Consumer<R>
+}
+
+/** Which destination a source means, and what its bodies are. */
+const readOf = (source: Source<unknown>, options: ConsumerOptions) => {
+  const wrong = (message: string) => new ConsumerError({ reason: "source", message })
+  if (typeof source === "string") {
+    if (options.destination !== undefined) throw wrong("`destination` chooses among those of an event")
+    return { destination: source, schema: options.schema }
+  }
+  const known = source.destinations
+  const destination = options.destination ?? known[0]
+  if (destination === undefined)
+    throw wrong(`the destinations of event "${source.name}" are computed: give \`destination\``)
+  if (options.destination === undefined && known.length > 1)
+    throw wrong(
+      `event "${source.name}" has the destinations ${known.join(", ")}: choose one with \`destination\``,
+    )
+  const publication = source.publications.find(({ destinations }) => destinations?.includes(destination))
+  return { destination, schema: options.schema ?? (publication ?? source.publications[0])?.schema }
+}

@@ -1,0 +1,409 @@
+/** What becomes of a delivery: claimed, handled and recorded in one transaction, then acknowledged. */
+import { type Context, Effect, Result, Semaphore } from "effect"
+import {
+  type Arrival,
+  type Claim,
+  type Inbox,
+  type InboxScope,
+  type Parked,
+  type Parking,
+  RolledBack,
+} from "../inbox/inbox.ts"
+import type { AnyTransaction } from "../outbox/append.ts"
+import { carryOn } from "../outbox/carry.ts"
+import { pauseAfter } from "../relay/backoff.ts"
+import type { StoreError } from "../store/error.ts"
+import type { Admitted } from "./admission.ts"
+import { deadLetterOf } from "./dead-letter.ts"
+import { type Decoder, wordsOf } from "./decode.ts"
+import { type Delivery, makeDelivery, settledOf } from "./delivery.ts"
+import { callHandler, type Failure, failureOf } from "./handler.ts"
+import { causationOf } from "./identity.ts"
+import type { Message, Work } from "./message.ts"
+import type { ConsumerSettings } from "./options.ts"
+import { Reject } from "./outcome.ts"
+import type { Pause } from "./pause.ts"
+
+/** The user's function, whatever its form. What it returns may be an Effect, a Promise or nothing. */
+export type Handle =
+  | { readonly _tag: "Messages"; readonly call: (messages: ReadonlyArray<Message>, work: Work) => unknown }
+  | { readonly _tag: "Delivery"; readonly call: (delivery: Delivery) => unknown }
+
+/** What a consumer is made of. */
+export interface Definition {
+  readonly settings: ConsumerSettings
+  readonly decode: Decoder
+  readonly handle: Handle
+}
+
+export interface Counts {
+  handled: number
+  duplicates: number
+  failed: number
+  dead: number
+}
+
+/** A message on its way through. */
+interface Passage {
+  readonly arrival: Arrival
+  readonly body: unknown
+  readonly attempts: number
+  readonly parked: boolean
+  /** False once nothing that is done with it reaches the broker. */
+  readonly live: () => boolean
+  /** Acknowledges it, where there is a delivery to acknowledge. */
+  readonly settle: () => void
+}
+
+export interface Engine {
+  /** Works on a delivery until it is settled. Interrupted, it leaves it to the broker. */
+  readonly receive: (admitted: Admitted) => Effect.Effect<void>
+  /** Works on several in one transaction, one by one where that fails. */
+  readonly receiveBatch: (batch: ReadonlyArray<Admitted>) => Effect.Effect<void>
+  /** Tries a parked message again; with `probe` a failure is not counted. True when it succeeded. */
+  readonly retry: (parked: Parked, probe: boolean) => Effect.Effect<boolean>
+}
+
+/** So many lost connections in a row, with a database that answers in between, are the message's own doing. */
+const MAX_LOSSES = 5
+
+export const makeEngine = (options: {
+  readonly definition: Definition
+  readonly context: Context.Context<never>
+  readonly inbox: Inbox["Service"]
+  readonly pause: Pause
+  readonly counts: Counts
+  /** Something was parked, or the next of a key became due. */
+  readonly onParked: () => void
+}): Engine => {
+  const { definition, inbox, pause, counts, context } = options
+  const { settings, handle } = definition
+  const { timeoutMillis } = settings
+  const scope: InboxScope = { consumer: settings.consumer, queue: settings.queue }
+  const oneAtATime = Semaphore.makeUnsafe(1)
+  /** Started in this process without an orderly end so far: no crash, whatever happened to the database. */
+  const startedHere = new Map<string, number>()
+  /** How often in a row a message's transaction lost its connection. */
+  const losses = new Map<string, number>()
+
+  const transact = <A>(body: (tx: AnyTransaction, controller: AbortController) => Promise<A>) =>
+    Effect.suspend(() => {
+      const controller = new AbortController()
+      return inbox
+        .transact((tx) => body(tx, controller), { statementMillis: timeoutMillis })
+        .pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
+    })
+
+  const messageOf = ({ arrival, body, attempts }: Passage): Message => {
+    const { headers } = arrival
+    return {
+      body,
+      id: arrival.messageId,
+      event: headers["outbox-event"] ?? headers["cap-msg-name"] ?? headers["dop-msg-type"],
+      eventId: headers["outbox-event-id"],
+      operation: headers["outbox-operation"],
+      destination: arrival.destination,
+      key: arrival.key,
+      headers,
+      attempt: attempts + 1,
+      cause: causationOf(arrival),
+    }
+  }
+
+  const call = async (
+    tx: AnyTransaction,
+    controller: AbortController,
+    passages: ReadonlyArray<Passage>,
+  ): Promise<void> => {
+    if (handle._tag !== "Messages") return
+    const [only] = passages
+    if (passages.length === 1 && only !== undefined) carryOn(tx, causationOf(only.arrival))
+    const messages = passages.map(messageOf)
+    await callHandler((signal) => handle.call(messages, { tx, signal }), {
+      context,
+      tx,
+      timeoutMillis,
+      controller,
+    })
+  }
+
+  /** One transaction: claims, parking behind what is parked, and the handler for what is fresh. */
+  const handleNew = (passages: ReadonlyArray<Passage>) =>
+    transact(async (tx, controller) => {
+      const arrivals = passages.map(({ arrival }) => arrival)
+      const claims = await inbox.claim(tx, scope, arrivals, settings.ordered)
+      for (const [index, arrival] of arrivals.entries()) {
+        if (claims[index] === "behind") await parkBehind(tx, arrival)
+      }
+      const fresh = passages.filter((_, index) => claims[index] === "fresh")
+      if (fresh.length > 0) await call(tx, controller, fresh)
+      return claims
+    })
+
+  const handleParked = (passage: Passage) =>
+    transact(async (tx, controller): Promise<ReadonlyArray<Claim>> => {
+      if (!(await inbox.resume(tx, scope, passage.arrival.messageId))) return ["settled"]
+      await call(tx, controller, [passage])
+      return ["fresh"]
+    })
+
+  const parkBehind = (tx: AnyTransaction, arrival: Arrival) =>
+    inbox.park(tx, scope, arrival, { attempts: 0, error: null, retryInMillis: null })
+
+  /** Calls a handler that opens its own transaction. */
+  const handleDelivery = (deliver: (delivery: Delivery) => unknown, passage: Passage) =>
+    Effect.gen(function* () {
+      const { arrival, parked } = passage
+      const claim = async (tx: AnyTransaction): Promise<Claim> => {
+        if (parked) return (await inbox.resume(tx, scope, arrival.messageId)) ? "fresh" : "settled"
+        return (await inbox.claim(tx, scope, [arrival], settings.ordered))[0] as Claim
+      }
+      if (!parked) {
+        const found = yield* inbox.look(scope, arrival, settings.ordered)
+        if (found === "behind") yield* transact((tx) => parkBehind(tx, arrival))
+        if (found !== "fresh") return [found]
+      }
+      let saved = false
+      const controller = new AbortController()
+      const returned = yield* Effect.tryPromise({
+        try: () =>
+          callHandler(
+            (signal) =>
+              deliver(
+                makeDelivery(arrival, passage.attempts + 1, signal, async (tx) => {
+                  saved = true
+                  return claim(tx)
+                }),
+              ),
+            { context, tx: undefined, timeoutMillis, controller },
+          ),
+        catch: (cause) => new RolledBack({ cause }),
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
+      const settled = settledOf(returned)
+      if (settled === undefined) {
+        const cause = new Error("its handler settled nothing: return delivery.ack() or delivery.nack()")
+        return yield* new RolledBack({ cause })
+      }
+      if (settled._tag === "Dead")
+        return yield* new RolledBack({ cause: new Reject({ reason: settled.reason }) })
+      // What waits in the inbox ends there; what does not has no record, as its handler saved none.
+      if (!saved && (parked || startedHere.has(arrival.messageId))) yield* transact(claim)
+      return ["fresh" as const]
+    })
+
+  const tryOnce = (passage: Passage): Effect.Effect<ReadonlyArray<Claim>, StoreError | RolledBack> =>
+    handle._tag === "Delivery"
+      ? handleDelivery(handle.call, passage)
+      : passage.parked
+        ? handleParked(passage)
+        : handleNew([passage])
+
+  /** Runs a statement of the inbox's own until the database has taken it; undefined when nothing waits for it any more. */
+  const persist = <A>(live: () => boolean, write: Effect.Effect<A, StoreError | RolledBack>) =>
+    Effect.gen(function* () {
+      while (live()) {
+        const written = yield* Effect.result(write)
+        if (Result.isSuccess(written)) return written.success
+        const { failure } = written
+        pause.databaseAway(failure._tag === "StoreError" ? failure.message : wordsOf(failure.cause))
+        yield* pause.gate
+      }
+      return undefined
+    })
+
+  const orderlyEnd = ({ arrival, settle }: Passage) => {
+    startedHere.delete(arrival.messageId)
+    losses.delete(arrival.messageId)
+    settle()
+  }
+
+  const bury = Effect.fnUntraced(function* (passage: Passage, attempts: number, error: string) {
+    const { arrival } = passage
+    const died = yield* persist(
+      passage.live,
+      transact(async (tx) => {
+        const died = await inbox.bury(tx, scope, arrival, { attempts, error })
+        if (died && settings.deadLetter !== null) {
+          await inbox.emit(tx, deadLetterOf(arrival, settings, settings.deadLetter, attempts, error))
+        }
+        return died
+      }),
+    )
+    if (died === undefined) return
+    orderlyEnd(passage)
+    options.onParked()
+    if (!died) return
+    counts.dead++
+    yield* Effect.logError("a message is dead").pipe(
+      Effect.annotateLogs({ id: arrival.messageId, destination: arrival.destination, attempts, error }),
+    )
+  })
+
+  const parkNow = (arrival: Arrival, parking: Parking) =>
+    transact(async (tx) => {
+      await inbox.park(tx, scope, arrival, parking)
+      return true
+    })
+
+  const park = Effect.fnUntraced(function* (
+    passage: Passage,
+    attempts: number,
+    error: string | null,
+    retryInMillis: number,
+  ) {
+    if (yield* persist(passage.live, parkNow(passage.arrival, { attempts, error, retryInMillis }))) {
+      orderlyEnd(passage)
+      options.onParked()
+    }
+  })
+
+  const judge = Effect.fnUntraced(function* (passage: Passage, failure: Failure, probe: boolean) {
+    const { arrival } = passage
+    if (failure._tag !== "Failed") {
+      // The handler has an opinion: what it calls is there.
+      pause.succeeded()
+      return yield* failure._tag === "Rejected"
+        ? bury(passage, passage.attempts + 1, failure.words)
+        : park(passage, passage.attempts, null, failure.millis)
+    }
+    counts.failed++
+    const counted = pause.failed(arrival.key ?? arrival.messageId, failure.words) && !probe
+    const attempts = passage.attempts + (counted ? 1 : 0)
+    yield* Effect.logWarning("a handler failed").pipe(
+      Effect.annotateLogs({ id: arrival.messageId, key: arrival.key, attempts, error: failure.words }),
+    )
+    if (counted && attempts >= settings.maxAttempts) return yield* bury(passage, attempts, failure.words)
+    yield* park(passage, attempts, failure.words, yield* pauseAfter(settings.retry, Math.max(1, attempts)))
+  })
+
+  const settleClaim = (passage: Passage, claim: Claim | undefined) => {
+    if (claim === "fresh") {
+      counts.handled++
+      pause.succeeded()
+      if (passage.parked) options.onParked()
+    } else if (claim === "settled") {
+      counts.duplicates++
+    }
+    orderlyEnd(passage)
+  }
+
+  /** Tries until there is an outcome; a parked message is tried once. True when its effect was committed. */
+  const work = Effect.fnUntraced(function* (passage: Passage, probing: boolean) {
+    const { messageId } = passage.arrival
+    while (true) {
+      const probe = (passage.parked ? false : yield* pause.gate) || probing
+      if (!passage.live()) return false
+      const tried = yield* Effect.result(tryOnce(passage))
+      if (Result.isSuccess(tried)) {
+        settleClaim(passage, tried.success[0])
+        return tried.success[0] === "fresh"
+      }
+      const { failure } = tried
+      if (failure._tag === "RolledBack") {
+        yield* judge(passage, failureOf(failure.cause), probe)
+        return false
+      }
+      const lost = (losses.get(messageId) ?? 0) + 1
+      losses.set(messageId, lost)
+      if (lost >= MAX_LOSSES) {
+        losses.delete(messageId)
+        const words = `the database failed ${lost} times in a row while it was handled: ${failure.message}`
+        yield* judge(passage, { _tag: "Failed", words }, probe)
+        return false
+      }
+      pause.databaseAway(failure.message)
+      if (passage.parked) return false
+    }
+  })
+
+  /** How often its handler was begun without an end, this time included; undefined when that is too often, and it is dead for it. */
+  const recordStart = Effect.fnUntraced(function* (passage: Passage) {
+    const { arrival } = passage
+    const before = startedHere.get(arrival.messageId)
+    if (before !== undefined) return before
+    const starts = yield* persist(passage.live, inbox.start(scope, arrival))
+    if (starts === undefined) return undefined
+    startedHere.set(arrival.messageId, starts)
+    if (starts <= settings.maxStarts) return starts
+    const words = `its handler was begun ${settings.maxStarts} times and never ended: it takes its process down`
+    yield* bury(passage, passage.attempts, words)
+    return undefined
+  })
+
+  /** Works on what may take the process down: its start is recorded before; what was begun in vain before runs beside nothing of its kind. */
+  const guarded = Effect.fnUntraced(function* (passage: Passage, probe: boolean) {
+    const starts = yield* recordStart(passage)
+    if (starts === undefined) return false
+    const guarded = work(passage, probe).pipe(
+      // Its process is stopped, not taken down: an end as orderly as any.
+      Effect.onInterrupt(() =>
+        parkNow(passage.arrival, { attempts: passage.attempts, error: null, retryInMillis: 0 }).pipe(
+          Effect.map(() => orderlyEnd(passage)),
+          Effect.ignore,
+        ),
+      ),
+    )
+    return yield* starts > 1 ? oneAtATime.withPermit(guarded) : guarded
+  })
+
+  /** With its body decoded; undefined when it has none that can be, and is dead for it. */
+  const decoded = Effect.fnUntraced(function* (passage: Passage) {
+    if (handle._tag === "Delivery") return passage
+    const { body, headers } = passage.arrival
+    const read = yield* Effect.result(
+      Effect.tryPromise({ try: async () => await definition.decode(body, headers), catch: wordsOf }),
+    )
+    if (Result.isSuccess(read)) return { ...passage, body: read.success }
+    yield* bury(passage, passage.attempts, read.failure)
+    return undefined
+  })
+
+  const passageOf = Effect.fnUntraced(function* ({ arrival, fault, incoming, live }: Admitted) {
+    const passage: Passage = {
+      arrival,
+      body: undefined,
+      attempts: 0,
+      parked: false,
+      live,
+      settle: incoming.ack,
+    }
+    if (fault === undefined) return yield* decoded(passage)
+    yield* bury(passage, 0, fault)
+    return undefined
+  })
+
+  return {
+    receive: Effect.fnUntraced(function* (admitted: Admitted) {
+      if (!admitted.live()) return
+      const passage = yield* passageOf(admitted)
+      if (passage !== undefined) yield* admitted.suspect ? guarded(passage, false) : work(passage, false)
+    }),
+    receiveBatch: Effect.fnUntraced(function* (batch: ReadonlyArray<Admitted>) {
+      yield* pause.gate
+      const passages: Array<Passage> = []
+      for (const admitted of batch) {
+        const passage = admitted.live() ? yield* passageOf(admitted) : undefined
+        if (passage !== undefined) passages.push(passage)
+      }
+      if (passages.length === 0) return
+      const tried = yield* Effect.result(handleNew(passages))
+      if (Result.isSuccess(tried)) {
+        for (const [index, passage] of passages.entries()) settleClaim(passage, tried.success[index])
+        return
+      }
+      // One bad message must not take its neighbours along.
+      for (const passage of passages) yield* work(passage, false)
+    }),
+    retry: Effect.fnUntraced(function* ({ arrival, attempts }: Parked, probe: boolean) {
+      const passage = yield* decoded({
+        arrival,
+        body: undefined,
+        attempts,
+        parked: true,
+        live: () => true,
+        settle: () => {},
+      })
+      return passage === undefined ? false : yield* guarded(passage, probe)
+    }),
+  }
+}

@@ -1,0 +1,81 @@
+/** Running the user's function, and what its end means. */
+import { Cause, Context, Duration, Effect, Exit } from "effect"
+import type { AnyTransaction } from "../outbox/append.ts"
+import { Transaction } from "../outbox/transaction.ts"
+import { wordsOf } from "./decode.ts"
+import { Reject, Snooze } from "./outcome.ts"
+
+/** How a handler ended that did not succeed. */
+export type Failure =
+  | { readonly _tag: "Failed"; readonly words: string }
+  | { readonly _tag: "Rejected"; readonly words: string }
+  | { readonly _tag: "Snoozed"; readonly millis: number }
+
+/** Reads what a handler threw, rejected with or failed with. */
+export const failureOf = (thrown: unknown): Failure => {
+  if (thrown instanceof Reject) return { _tag: "Rejected", words: thrown.reason }
+  if (thrown instanceof Snooze) {
+    const duration = Duration.fromInput(thrown.duration)
+    return duration._tag === "Some"
+      ? { _tag: "Snoozed", millis: Math.max(0, Duration.toMillis(duration.value)) }
+      : { _tag: "Failed", words: "Snooze was given no duration" }
+  }
+  return { _tag: "Failed", words: deepWordsOf(thrown) }
+}
+
+/** A driver's error says what happened, Drizzle's error around it only where: both. */
+const deepWordsOf = (thrown: unknown): string => {
+  const words = wordsOf(thrown)
+  const cause = thrown instanceof Error ? thrown.cause : undefined
+  return cause === undefined || cause === null ? words : `${words}: ${wordsOf(cause)}`
+}
+
+/** A handler was over its time. */
+export class HandlerTimeout extends Error {
+  override readonly name = "HandlerTimeout"
+}
+
+/**
+ * Calls a handler and resolves with what it resolved with, or rejects: with what it threw or failed with, or with
+ * `HandlerTimeout` after `timeoutMillis`, however long it goes on. The signal is aborted when it is over, in any way.
+ * An Effect finds `tx` as `Transaction`, too.
+ */
+export const callHandler = async <R>(
+  call: (signal: AbortSignal) => unknown,
+  options: {
+    readonly context: Context.Context<R>
+    readonly tx: AnyTransaction | undefined
+    readonly timeoutMillis: number
+    readonly controller: AbortController
+  },
+): Promise<unknown> => {
+  const { controller, timeoutMillis, tx } = options
+  let timer: NodeJS.Timeout | undefined
+  const over = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      const limit = Duration.format(Duration.millis(timeoutMillis))
+      reject(new HandlerTimeout(`the handler took longer than ${limit}`))
+    }, timeoutMillis)
+  })
+  const run = async () => {
+    const result = call(controller.signal)
+    if (!Effect.isEffect(result)) return await (result as PromiseLike<unknown>)
+    const context = (
+      tx === undefined ? options.context : Context.add(options.context, Transaction, { tx })
+    ) as Context.Context<unknown>
+    const exit = await Effect.runPromiseExitWith(context)(
+      result as Effect.Effect<unknown, unknown, unknown>,
+      {
+        signal: controller.signal,
+      },
+    )
+    if (Exit.isSuccess(exit)) return exit.value
+    throw Cause.squash(exit.cause)
+  }
+  try {
+    return await Promise.race([run(), over])
+  } finally {
+    clearTimeout(timer)
+    controller.abort()
+  }
+}

@@ -1,0 +1,98 @@
+/** Who a message is: its id, its key, and what ties it to others, read from its headers. */
+import { createHash } from "node:crypto"
+import type { Incoming } from "../broker/broker.ts"
+import type { Arrival } from "../inbox/inbox.ts"
+import type { Causation } from "./message.ts"
+import type { ConsumerSettings, Extractor } from "./options.ts"
+
+/**
+ * The headers that name a message, first that is present: ours, .NET CAP's, django-outbox-pattern's, the CloudEvents
+ * binding's, and the AMQP property that a RabbitMQ sender sets. STOMP's own `message-id` is none: brokers make a new one
+ * for each delivery.
+ */
+const ID_HEADERS = ["outbox-message-id", "cap-msg-id", "dop-msg-id", "cloudEvents_id", "amqp-message-id"]
+
+const CORRELATION_HEADERS = ["outbox-correlation-id", "cap-corr-id", "dop-correlation-id"]
+
+/** Longer ids are recorded as their hash. */
+const LONGEST_ID = 255
+
+/** An arrival whose id is known, or (`nameless`) only the hash of its content. */
+export interface Identified {
+  readonly arrival: Arrival
+  readonly nameless: boolean
+}
+
+/** Reads a delivery's identity. Throws what an extractor of the user's throws. */
+export const identify = (incoming: Incoming, settings: ConsumerSettings): Identified => {
+  const { body, destination } = incoming
+  const headers = own(incoming.headers)
+  const id = first(headers, ID_HEADERS) ?? extract(settings.identity, incoming)
+  return {
+    arrival: {
+      messageId: id === undefined ? contentHash(incoming) : bounded(id),
+      destination,
+      key: keyOf(incoming, settings),
+      headers,
+      body,
+    },
+    nameless: id === undefined,
+  }
+}
+
+/** The arrival of what cannot be read any further. */
+export const anonymous = (incoming: Incoming): Arrival => ({
+  messageId: first(incoming.headers, ID_HEADERS) ?? contentHash(incoming),
+  destination: incoming.destination,
+  key: null,
+  headers: own(incoming.headers),
+  body: incoming.body,
+})
+
+/** The headers that are the message's, without those of its delivery. */
+const own = (headers: Readonly<Record<string, string>>): Record<string, string> => {
+  const {
+    ack: _ack,
+    subscription: _subscription,
+    "message-id": _messageId,
+    "content-length": _length,
+    redelivered: _redelivered,
+    ...rest
+  } = headers
+  return rest
+}
+
+/** What a message hands on to those that it leads to. */
+export const causationOf = ({ messageId, headers }: Arrival): Causation => ({
+  correlationId: first(headers, CORRELATION_HEADERS) ?? messageId,
+  causationId: messageId,
+  traceparent: headers["traceparent"],
+})
+
+const keyOf = (incoming: Incoming, settings: ConsumerSettings): string | null => {
+  const key = incoming.headers["outbox-key"] ?? extract(settings.key, incoming)
+  // PostgreSQL's text has no NUL; STOMP's headers can carry none either, but a function may return one.
+  return key === undefined ? null : key.replaceAll("\0", "\\0")
+}
+
+const extract = (extractor: Extractor | undefined, { headers, body }: Incoming): string | undefined => {
+  const found =
+    typeof extractor === "function" ? extractor({ headers, body }) : extractor && headers[extractor]
+  return found === undefined || found === null || found === "" ? undefined : String(found)
+}
+
+const first = (headers: Readonly<Record<string, string>>, names: ReadonlyArray<string>) => {
+  for (const name of names) {
+    const value = headers[name]
+    if (value !== undefined && value !== "") return value
+  }
+  return undefined
+}
+
+const bounded = (id: string): string =>
+  id.length > LONGEST_ID || id.includes("\0") ? `sha256:${sha256(id)}` : id
+
+const contentHash = ({ destination, body }: Incoming): string =>
+  `sha256:${createHash("sha256").update(destination).update("\0").update(body).digest("hex")}`
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex")

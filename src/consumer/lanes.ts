@@ -1,0 +1,92 @@
+/** Runs tasks of one key one after another, and so many keys at a time. */
+import { Effect, Fiber, type Scope } from "effect"
+
+export interface Lanes {
+  /** Runs the task after all that was pushed before it for this key; null has no predecessor. */
+  readonly push: (key: string | null, task: Effect.Effect<void>) => void
+  /** Drops what has not begun. */
+  readonly clear: () => void
+  readonly running: () => number
+  /** Resolves when nothing runs and nothing waits. */
+  readonly idle: Effect.Effect<void>
+}
+
+/** Tasks are interrupted with the scope. They must not fail. */
+export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const fork = Effect.runForkWith(yield* Effect.context<never>())
+    /** What waits behind the running task of its key. */
+    const busy = new Map<string, Array<Effect.Effect<void>>>()
+    let ready: Array<{ readonly key: string | null; readonly task: Effect.Effect<void> }> = []
+    let head = 0
+    const fibers = new Set<Fiber.Fiber<void>>()
+    let running = 0
+    let closed = false
+    const waiting = new Set<() => void>()
+
+    const begin = (key: string | null, task: Effect.Effect<void>) => {
+      running++
+      const fiber = fork(task)
+      fibers.add(fiber)
+      fiber.addObserver(() => {
+        fibers.delete(fiber)
+        running--
+        release(key)
+        next()
+      })
+    }
+    const release = (key: string | null) => {
+      if (key === null) return
+      const behind = busy.get(key)
+      const task = behind?.shift()
+      if (task === undefined) busy.delete(key)
+      else ready.push({ key, task })
+    }
+    const next = () => {
+      while (!closed && running < parallel && head < ready.length) {
+        const { key, task } = ready[head++] as (typeof ready)[number]
+        begin(key, task)
+      }
+      if (head === ready.length) {
+        ready = []
+        head = 0
+      }
+      if (running === 0 && ready.length === 0) for (const tell of [...waiting]) tell()
+    }
+
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        return Fiber.interruptAll([...fibers])
+      }),
+    )
+    return {
+      push: (key, task) => {
+        if (closed) return
+        const behind = key === null ? undefined : busy.get(key)
+        if (behind !== undefined) {
+          behind.push(task)
+          return
+        }
+        if (key !== null) busy.set(key, [])
+        ready.push({ key, task })
+        next()
+      },
+      clear: () => {
+        for (const { key } of ready.slice(head)) if (key !== null) busy.delete(key)
+        ready = []
+        head = 0
+        for (const behind of busy.values()) behind.length = 0
+      },
+      running: () => running,
+      idle: Effect.callback<void>((resume) => {
+        if (running === 0 && ready.length === head) return resume(Effect.void)
+        const tell = () => {
+          waiting.delete(tell)
+          resume(Effect.void)
+        }
+        waiting.add(tell)
+        return Effect.sync(() => waiting.delete(tell))
+      }),
+    }
+  })

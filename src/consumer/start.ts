@@ -1,0 +1,51 @@
+/** Consumers for programs without Effect. */
+import { Cause, Effect, Exit, Fiber, Layer } from "effect"
+import type { Broker, BrokerError } from "../broker/broker.ts"
+import type { Inbox } from "../inbox/inbox.ts"
+import { layerPostgres } from "../inbox/postgres.ts"
+import type { AnyDatabase } from "../outbox/transaction.ts"
+import type { Consumer } from "./consume.ts"
+
+export interface StartOptions {
+  /** The Drizzle database that holds the inbox, whose transactions handlers get. */
+  readonly db: AnyDatabase
+  /** `layerStomp({ url })`, say. */
+  readonly broker: Layer.Layer<Broker, BrokerError>
+  /** PostgreSQL schema of the outbox's and inbox's tables. Default "outbox". */
+  readonly schema?: string
+  /** Further layers: of what the handler's Effects need, or of a logger. */
+  readonly layer?: Layer.Layer<never>
+}
+
+export interface RunningConsumer {
+  /** Rejects when the consumer can never work; resolves when it was stopped. */
+  readonly done: Promise<void>
+  /** Takes nothing more, waits for handlers under way, and resolves when everything is given back. */
+  readonly stop: () => Promise<void>
+}
+
+/** Runs a consumer in the background: `startConsumer(consume(…), { db, broker: layerStomp({ url }) })`. */
+export const startConsumer = (consumer: Consumer, options: StartOptions): RunningConsumer => {
+  const inbox: Layer.Layer<Inbox> = layerPostgres(options.db, { schema: options.schema ?? "outbox" })
+  const fiber = Effect.runFork(
+    consumer.pipe(
+      Effect.provide(Layer.mergeAll(inbox, options.broker)),
+      Effect.provide(options.layer ?? Layer.empty),
+    ),
+  )
+  const done = new Promise<void>((resolve, reject) => {
+    fiber.addObserver((exit) => {
+      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) reject(Cause.squash(exit.cause))
+      else resolve()
+    })
+  })
+  // Whoever does not look at `done` is not to be ended by it: `stop` tells, too.
+  done.catch(() => {})
+  return {
+    done,
+    stop: async () => {
+      await Effect.runPromise(Fiber.interrupt(fiber))
+      await done
+    },
+  }
+}

@@ -1,0 +1,125 @@
+/** Keeps the consumer subscribed: connects, waits for its turn, declares what it reads, and begins again when the connection has ended. */
+import { Effect } from "effect"
+import type { Broker, BrokerConnection, BrokerError, Incoming, Subscription } from "../broker/broker.ts"
+import { giveHold, holdLost, takeHold } from "./membership.ts"
+import type { ConsumerState } from "./state.ts"
+
+/** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
+const PAUSES = [0, 50, 100, 200, 400, 1000]
+
+/** For a broker that never says how long it keeps a dead connection. */
+const UNKNOWN_LINGER = 30_000
+
+export const subscriptionOf = ({ settings }: Pick<ConsumerState, "settings">): Subscription => ({
+  destination: settings.destination,
+  queue: settings.queue,
+  prefetch: settings.prefetch,
+  exclusive: settings.ordered,
+  headers: settings.headers,
+})
+
+/** Subscribes again and again. Fails only when the broker's first answer is one that waiting does not change. */
+export const subscriptionLoop = Effect.fnUntraced(function* (
+  state: ConsumerState,
+  broker: Broker["Service"],
+  receive: (incoming: Incoming, live: () => boolean) => void,
+) {
+  let failures = 0
+  let everSubscribed = false
+  while (!state.draining) {
+    const ended = yield* Effect.result(
+      Effect.scoped(
+        Effect.gen(function* () {
+          const connection = yield* broker.connect(subscriptionOf(state))
+          yield* subscribe(state, connection, receive)
+          everSubscribed = true
+          failures = 0
+          return yield* stay(state, connection)
+        }),
+      ),
+    )
+    state.connectionState = "connecting"
+    state.connection = undefined
+    if (ended._tag === "Failure") {
+      const error = ended.failure
+      if (!everSubscribed && !error.isRetryable) return yield* error
+      yield* report(state, error)
+      yield* giveHold(state, 0)
+      failures++
+    } else {
+      state.words = ended.success.words
+      yield* giveHold(state, ended.success.lingerMillis)
+      if (!state.draining) {
+        yield* Effect.logWarning("the connection to the broker ended").pipe(
+          Effect.annotateLogs({ words: ended.success.words }),
+        )
+      }
+    }
+    yield* Effect.sleep(PAUSES[Math.min(failures, PAUSES.length - 1)] as number)
+  }
+})
+
+const subscribe = Effect.fnUntraced(function* (
+  state: ConsumerState,
+  connection: BrokerConnection,
+  receive: (incoming: Incoming, live: () => boolean) => void,
+) {
+  const { settings } = state
+  if (settings.ordered && !connection.profile.elects) {
+    const linger = lingerOf(connection)
+    state.leaseMillis = Math.max(1.5 * linger, linger + 1000)
+    state.connectionState = "standing by"
+    const gone = yield* Effect.raceFirst(takeHold(state), connection.ended)
+    if (gone !== undefined) return
+  }
+  let live = true
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      live = false
+    }),
+  )
+  yield* connection.subscribe(subscriptionOf(state), (incoming) => {
+    if (!state.draining) receive(incoming, () => live)
+  })
+  state.connection = connection
+  state.connectionState = "connected"
+  state.words = undefined
+  yield* Effect.logInfo("subscribed").pipe(
+    Effect.annotateLogs({
+      destination: settings.destination,
+      queue: settings.queue,
+      broker: connection.profile.server,
+    }),
+  )
+})
+
+/** How a connection ended, and for how long the broker may not know. */
+interface End {
+  readonly words: string
+  readonly lingerMillis: number
+}
+
+const stay = (state: ConsumerState, connection: BrokerConnection): Effect.Effect<End> => {
+  const ended = connection.ended.pipe(
+    Effect.map(
+      ({ reason, words }): End => ({ words, lingerMillis: reason === "outage" ? lingerOf(connection) : 0 }),
+    ),
+  )
+  if (!state.wanted) return ended
+  const lost = holdLost(state).pipe(
+    Effect.map((): End => {
+      connection.destroy()
+      return { words: "another instance holds the subscription, or the database is away", lingerMillis: 0 }
+    }),
+  )
+  return Effect.raceFirst(ended, lost)
+}
+
+const lingerOf = ({ lingerMillis }: BrokerConnection): number =>
+  Number.isFinite(lingerMillis) ? lingerMillis : UNKNOWN_LINGER
+
+const report = (state: ConsumerState, error: BrokerError): Effect.Effect<void> => {
+  const news = state.words !== error.message
+  state.words = error.message
+  return news ? Effect.logWarning(error.message) : Effect.void
+}
