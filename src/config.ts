@@ -80,7 +80,7 @@ export const settings = {
   lease: {
     kind: duration("1 s", "10 minutes"),
     default: "10 s",
-    help: "How long a relay's lanes, or a consumer's subscription, stay its own without a sign of life; a killed relay is replaced within this + 2 s.",
+    help: "How long a relay's lanes stay its own without a sign of life; a killed relay is replaced within this + 2 s.",
   },
   pollInterval: {
     kind: duration("1 ms", "1 h"),

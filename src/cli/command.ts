@@ -1,6 +1,7 @@
 /** A command: its settings, its own options, and what it runs. */
 import { Effect } from "effect"
 import { type Config, readConfig, type SettingName } from "../config.ts"
+import { ConsumerError } from "../consumer/error.ts"
 import { parseArguments } from "./arguments.ts"
 import { CliError } from "./failure.ts"
 import { helpOf } from "./help.ts"
@@ -75,7 +76,11 @@ export const defineCommand = <const S extends SettingName, const O extends Reado
 
 /** A sentence thrown by plain code is a failure; anything else stays the defect it is. */
 const expected = (defect: unknown): Effect.Effect<never, CliError> =>
-  defect instanceof CliError ? Effect.fail(defect) : Effect.die(defect)
+  defect instanceof CliError
+    ? Effect.fail(defect)
+    : defect instanceof ConsumerError
+      ? Effect.fail(new CliError({ message: defect.message }))
+      : Effect.die(defect)
 
 /** Writes to standard output. */
 export const print = (text: string): Effect.Effect<void> =>

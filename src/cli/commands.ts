@@ -11,12 +11,16 @@ import { programHelp } from "./help.ts"
 import { migrateCommand } from "./migrate.ts"
 import { relayCommand } from "./relay.ts"
 import { statusCommand } from "./status.ts"
+import { subscribeCommand } from "./subscribe.ts"
 import { closest } from "./suggest.ts"
+import { unsubscribeCommand } from "./unsubscribe.ts"
 
 /** Every command, in the order in which `--help` lists them. */
 export const commands: ReadonlyArray<Command> = [
   migrateCommand,
   relayCommand,
+  subscribeCommand,
+  unsubscribeCommand,
   statusCommand,
   listCommand,
   showCommand,

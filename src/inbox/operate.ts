@@ -180,8 +180,12 @@ export const discardInboxDead = (
     SELECT d.position, d.finished_at::text AS "deadAt" FROM discarded d ORDER BY d.finished_at, d.position`
 
 const columns = (sql: Sql) => sql`
-  m.position, m.consumer, m.queue, m.message_id AS id, m.headers ->> 'outbox-event' AS event, m.destination, m.key,
+  m.position, m.consumer, m.queue, m.message_id AS id, ${eventOf(sql)} AS event, m.destination, m.key,
   m.attempts, m.started, m.last_error AS "lastError", m.received_at AS "receivedAt", m.finished_at::text AS "deadAt"`
+
+/** As a handler sees it. */
+const eventOf = (sql: Sql) =>
+  sql`coalesce(m.headers ->> 'outbox-event', m.headers ->> 'cap-msg-name', m.headers ->> 'dop-msg-type')`
 
 const choose = (sql: Sql, schema: string, filter: InboxDeadFilter, { after, until, limit }: DeadBatch) => sql`
   SELECT m.consumer, m.message_id, m.position, m.finished_at FROM ${table(sql, schema, "inbox")} m
@@ -197,7 +201,7 @@ const dead = (sql: Sql, filter: InboxDeadFilter) => {
       SELECT json_array_elements_text(${JSON.stringify(ids ?? [])}::text::json)))
     AND (${consumer}::text IS NULL OR m.consumer = ${consumer}::text)
     AND (${destination}::text IS NULL OR m.destination = ${destination}::text)
-    AND (${event}::text IS NULL OR m.headers ->> 'outbox-event' = ${event}::text)
+    AND (${event}::text IS NULL OR ${eventOf(sql)} = ${event}::text)
     AND (${key}::text IS NULL OR m.key = ${key}::text)
     AND (${error}::text IS NULL OR strpos(lower(m.last_error), lower(${error}::text)) > 0)`
 }

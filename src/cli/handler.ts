@@ -1,0 +1,93 @@
+/** The handler that a command line names: an export of a module of the user's. */
+import { statSync } from "node:fs"
+import { createRequire } from "node:module"
+import { isAbsolute, resolve } from "node:path"
+import { pathToFileURL } from "node:url"
+import { Effect } from "effect"
+import { CliError } from "./failure.ts"
+import type { ModuleExport } from "./kind.ts"
+import { closest } from "./suggest.ts"
+
+/** What a module may export as a handler: a function that returns an Effect or a Promise. */
+export type LoadedHandler = (...args: ReadonlyArray<unknown>) => unknown
+
+/** Loads it; fails with a sentence that says what is missing. */
+export const loadHandler = (named: ModuleExport): Effect.Effect<LoadedHandler, CliError> =>
+  Effect.gen(function* () {
+    const { url, typescript } = yield* Effect.try({
+      try: () => locate(named.module, process.cwd()),
+      catch: (error) => (error instanceof CliError ? error : failed(named.module, error)),
+    })
+    if (typescript && !runsTypeScript())
+      return yield* new CliError({
+        message: `${named.module} is TypeScript, which Node ${process.versions.node} does not run: build it first, or use Node 22.18 or newer`,
+      })
+    const loaded = yield* Effect.tryPromise({
+      try: () => import(url) as Promise<Readonly<Record<string, unknown>>>,
+      catch: (error) => failed(named.module, error),
+    })
+    return yield* pick(named, loaded)
+  })
+
+const pick = (named: ModuleExport, loaded: Readonly<Record<string, unknown>>) => {
+  // Of a CommonJS module Node may see nothing but its default export.
+  const whole = loaded["default"]
+  const inner = typeof whole === "object" && whole !== null ? (whole as Record<string, unknown>) : {}
+  const exports = { ...inner, ...loaded }
+  const found = exports[named.export]
+  if (typeof found === "function") return Effect.succeed(found as LoadedHandler)
+  const names = Object.keys(exports).filter((name) => name !== "module.exports" && name !== "__esModule")
+  const near = closest(named.export, names)
+  const listed = names.length === 0 ? "it exports nothing" : `it exports ${names.join(", ")}`
+  return Effect.fail(
+    new CliError({
+      message: Object.hasOwn(exports, named.export)
+        ? `${JSON.stringify(named.export)} of ${named.module} is ${kindOf(found)}: expected the handler, a function`
+        : `${named.module} has no export ${JSON.stringify(named.export)}${near === undefined ? "" : ` (did you mean ${near}?)`}: ${listed}`,
+    }),
+  )
+}
+
+/** A path, from the working directory, or else a package as the working directory sees it. */
+const locate = (module: string, folder: string): { readonly url: string; readonly typescript: boolean } => {
+  const path = resolve(folder, module)
+  const typescript = /\.[cm]?tsx?$/.test(module)
+  if (isFile(path)) return { url: pathToFileURL(path).href, typescript }
+  if (/^\.{1,2}(\/|\\|$)/.test(module) || isAbsolute(module) || typescript)
+    throw new CliError({ message: `there is no module ${path}` })
+  try {
+    const found = createRequire(resolve(folder, "package.json")).resolve(module)
+    return { url: isAbsolute(found) ? pathToFileURL(found).href : found, typescript: false }
+  } catch (error) {
+    const code = codeOf(error)
+    // It is there, for `import` alone.
+    if (code === "ERR_PACKAGE_PATH_NOT_EXPORTED") return { url: module, typescript: false }
+    if (code === "MODULE_NOT_FOUND")
+      throw new CliError({
+        message: `there is neither a file nor a package ${JSON.stringify(module)} in ${folder}`,
+      })
+    throw error
+  }
+}
+
+const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
+
+const runsTypeScript = (): boolean => {
+  const features: { readonly typescript?: unknown } = process.features
+  return Boolean(features.typescript)
+}
+
+/** A module that cannot be loaded says why itself; a syntax error says where in its stack only. */
+const failed = (module: string, error: unknown): CliError => {
+  const words = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ")
+  const [place = ""] = error instanceof SyntaxError ? (error.stack ?? "").split("\n") : []
+  return new CliError({
+    message: `could not load ${module}: ${words}${/^file:.*:\d+$/.test(place) ? ` (${place})` : ""}`,
+  })
+}
+
+const codeOf = (error: unknown): unknown =>
+  typeof error === "object" && error !== null && "code" in error ? error.code : undefined
+
+const kindOf = (value: unknown): string =>
+  value === null ? "null" : typeof value === "object" ? "an object" : `a ${typeof value}`

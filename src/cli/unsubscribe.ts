@@ -1,0 +1,60 @@
+/** `drizzle-outbox unsubscribe` */
+import { Effect } from "effect"
+import { Broker, type BrokerError, type Subscription } from "../broker/broker.ts"
+import { BROKER_SETTINGS, required } from "../config.ts"
+import { settingsOf } from "../consumer/options.ts"
+import { subscriptionOf } from "../consumer/subscription.ts"
+import { BROKER_DETAILS, brokerLayer } from "./broker.ts"
+import { defineCommand, print } from "./command.ts"
+import { CliError } from "./failure.ts"
+import { text } from "./kind.ts"
+
+export const unsubscribeCommand = defineCommand({
+  name: "unsubscribe",
+  summary: "Deletes what a subscription left with the broker: its queue, and the messages in it.",
+  details: [
+    "For a consumer that is gone for good: until then its queue gathers what arrives. The inbox stays as it is, with what is parked and dead in it. Refused while anybody is subscribed.",
+    BROKER_DETAILS,
+  ].join("\n"),
+  settings: [...BROKER_SETTINGS, "consumer", "order", "subscriptionHeaders"],
+  options: {
+    destination: {
+      kind: text("DESTINATION", "a destination"),
+      required: true,
+      help: "What the subscription reads.",
+    },
+    queue: {
+      kind: text("QUEUE", "the name of a queue"),
+      help: "Its queue, where it is not the consumer's own: its name, a dot and the destination's last segment.",
+    },
+    yes: { help: "Deletes; without it the command only says what it would delete, and exits 1." },
+    json: { help: 'One JSON line: {"destination":…,"queue":…}.' },
+  },
+  arguments: ["destination", "queue"],
+  run: (config, { destination, queue: given, yes, json }) =>
+    Effect.gen(function* () {
+      const settings = settingsOf(
+        {
+          consumer: required("consumer", config),
+          order: config.order,
+          ...(given === undefined ? {} : { queue: given }),
+          ...(config.subscriptionHeaders === undefined ? {} : { headers: config.subscriptionHeaders }),
+        },
+        destination,
+      )
+      const { queue } = settings
+      const broker = brokerLayer(config)
+      const doomed = `queue ${JSON.stringify(queue)} of ${destination} and every message in it`
+      if (!yes)
+        return yield* new CliError({ message: `this deletes ${doomed}; the inbox stays: say so with --yes` })
+      yield* forget(subscriptionOf({ settings })).pipe(Effect.provide(broker))
+      yield* print(json ? JSON.stringify({ destination, queue }) : `deleted ${doomed}; the inbox stays`)
+    }),
+})
+
+const forget = (subscription: Subscription): Effect.Effect<void, BrokerError, Broker> =>
+  Effect.scoped(
+    Effect.flatMap(Broker, (broker) =>
+      Effect.flatMap(broker.connect(subscription), (connection) => connection.forget(subscription)),
+    ),
+  )
