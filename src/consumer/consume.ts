@@ -8,7 +8,7 @@ import type { Transaction } from "../outbox/transaction.ts"
 import type { StoreError } from "../store/error.ts"
 import { decoder } from "./decode.ts"
 import type { Delivery, Settled } from "./delivery.ts"
-import type { Handle } from "./engine.ts"
+import type { Definition, Handle } from "./engine.ts"
 import { ConsumerError } from "./error.ts"
 import type { Handling, Message, Work } from "./message.ts"
 import { type BatchOptions, type ConsumerOptions, settingsOf } from "./options.ts"
@@ -112,8 +112,15 @@ const define = <R>(
   const { destination, schema } = readOf(source, options)
   const definition = { settings: settingsOf(options, destination), decode: decoder(schema), handle }
   // What the handler needs is found in the context of whoever runs the consumer.
-  return runConsumer(definition) as Consumer<R>
+  const consumer = runConsumer(definition) as Consumer<R>
+  definitions.set(consumer, definition)
+  return consumer
 }
+
+const definitions = new WeakMap<object, Definition>()
+
+/** What a consumer was made of; undefined for what is no consumer, or one inside another Effect. */
+export const definitionOf = (consumer: object): Definition | undefined => definitions.get(consumer)
 
 /** Which destination a source means, and what its bodies are. */
 const readOf = (source: Source<unknown>, options: ConsumerOptions) => {

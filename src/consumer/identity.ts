@@ -10,7 +10,13 @@ import type { ConsumerSettings, Extractor } from "./options.ts"
  * binding's, and the AMQP property that a RabbitMQ sender sets. STOMP's own `message-id` is none: brokers make a new one
  * for each delivery.
  */
-const ID_HEADERS = ["outbox-message-id", "cap-msg-id", "dop-msg-id", "cloudEvents_id", "amqp-message-id"]
+export const ID_HEADERS: ReadonlyArray<string> = [
+  "outbox-message-id",
+  "cap-msg-id",
+  "dop-msg-id",
+  "cloudEvents_id",
+  "amqp-message-id",
+]
 
 const CORRELATION_HEADERS = ["outbox-correlation-id", "cap-corr-id", "dop-correlation-id"]
 
