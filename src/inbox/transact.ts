@@ -1,4 +1,5 @@
 /** A transaction whose handle is revoked when it settles, and whose end is always known for what it was. */
+import type { EventEmitter } from "node:events"
 import { sql } from "drizzle-orm"
 import { Effect } from "effect"
 import type { AnyTransaction } from "../outbox/append.ts"
@@ -51,6 +52,7 @@ const begin = <A>(
     stage = "running"
     const own = revocable(raw)
     handle = own
+    forgive(own.client)
     committed = awaitCommit(own.tx, db)
     try {
       await limit(own.client, statementMillis)
@@ -117,6 +119,13 @@ const look = async (raw: AnyTransaction): Promise<"well" | "aborted" | "gone"> =
 }
 
 const isPostgresJs = (client: object): boolean => "unsafe" in client
+
+/** node-postgres takes the process down when a connection dies idle and nobody listens to it; its next query says so as well. */
+const forgive = (client: object): void => {
+  const { on, listeners } = client as Partial<EventEmitter>
+  if (on !== undefined && listeners !== undefined && !listeners("error").includes(ignore)) on("error", ignore)
+}
+const ignore = () => {}
 
 /** How long a transaction may lie idle, in milliseconds, beyond what a statement may take: then its process has vanished. */
 const GRACE = 5000
