@@ -77,13 +77,11 @@ const runsTypeScript = (): boolean => {
   return Boolean(features.typescript)
 }
 
-/** A module that cannot be loaded says why itself; a syntax error says where in its stack only. */
+/** A module that cannot be loaded says why itself. */
 const failed = (module: string, error: unknown): CliError => {
+  const kind = error instanceof SyntaxError ? "SyntaxError: " : ""
   const words = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ")
-  const [place = ""] = error instanceof SyntaxError ? (error.stack ?? "").split("\n") : []
-  return new CliError({
-    message: `could not load ${module}: ${words}${/^file:.*:\d+$/.test(place) ? ` (${place})` : ""}`,
-  })
+  return new CliError({ message: `could not load ${module}: ${kind}${words}` })
 }
 
 const codeOf = (error: unknown): unknown =>

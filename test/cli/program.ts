@@ -18,14 +18,16 @@ export interface Program {
 
 /** Starts a file of `dist` with these variables and none of ours but PATH. */
 export const start = (
-  file: "cli.js" | "relay.js",
+  file: "cli.js" | "consumer.js" | "relay.js",
   args: ReadonlyArray<string>,
   variables: Readonly<Record<string, string>> = {},
+  cwd?: string,
 ): Program => {
   const path = fileURLToPath(new URL(`../../dist/${file}`, import.meta.url))
   const child = spawn(process.execPath, [path, ...args], {
     env: { PATH: process.env["PATH"] ?? "", ...variables },
     stdio: ["ignore", "pipe", "pipe"],
+    ...(cwd === undefined ? {} : { cwd }),
   })
   let [stdout, stderr] = ["", ""]
   child.stdout.setEncoding("utf8").on("data", (text) => {

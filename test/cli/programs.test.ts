@@ -11,6 +11,8 @@ describe("drizzle-outbox", () => {
     for (const name of [
       "migrate",
       "relay",
+      "subscribe",
+      "unsubscribe",
       "status",
       "dead list",
       "dead show",
@@ -28,6 +30,19 @@ describe("drizzle-outbox", () => {
     assert.match(stdout, /^ {2}--broker-url URL.*\n +OUTBOX_BROKER_URL\. /m)
     assert.match(stdout, /^ {2}--once\n/m)
     assert.isBelow(Math.max(...stdout.split("\n").map((line) => line.length)), 120)
+  })
+
+  it("shows the arguments of a command, those that must be given without brackets", async () => {
+    const { stdout } = await cli(["subscribe", "--help"])
+    assert.match(stdout, /^drizzle-outbox subscribe MODULE#EXPORT DESTINATION \[QUEUE\] \[flags\]\n/)
+    assert.match(stdout, /^ {2}--consumer NAME\n +OUTBOX_CONSUMER\. /m)
+    assert.notMatch(stdout, /--window|--relay-name/)
+    assert.notMatch((await cli(["relay", "--help"])).stdout, /--consumer|--parallel/)
+    assert.match(
+      (await cli(["unsubscribe", "--help"])).stdout,
+      /^drizzle-outbox unsubscribe DESTINATION \[QUEUE\] /,
+    )
+    assert.match((await cli(["dead", "show", "--help"])).stdout, /^drizzle-outbox dead show \[ID\[,ID…\]\] /)
   })
 
   const wrong: ReadonlyArray<readonly [string, RegExp]> = [

@@ -12,6 +12,8 @@ export interface ConsumerProcess {
   readonly exited: Promise<number | null>
   /** Everything it wrote to standard error so far. */
   readonly stderr: () => string
+  /** Everything it wrote to standard output so far. */
+  readonly stdout: () => string
   /** Everything it logged so far. */
   readonly lines: () => ReadonlyArray<
     { readonly level: string; readonly message: string } & Record<string, unknown>
@@ -78,6 +80,7 @@ export const spawnConsumer = (command: ConsumerCommand): ConsumerProcess => {
     },
     exited,
     stderr: () => stderr,
+    stdout: () => stdout,
     lines: () =>
       stdout
         .split("\n")
