@@ -110,15 +110,15 @@ export interface BrokerConnection {
   readonly destroy: () => void
 }
 
-/** `unreachable`: no host answered; `refused`: the broker rejected the login, virtual host or protocol; `timeout`: no answer in time; `rejected`: a direct publish was not confirmed; `subscription`: a subscription was rejected. */
+/** `unreachable`: no host answered; `refused`: the broker rejected the login, virtual host or protocol; `timeout`: no answer in time; `rejected`: a direct publish was not confirmed; `subscription`: a subscription was rejected; `taken`: another connection has the one subscription there can be, so stand by and try again. */
 export class BrokerError extends Schema.TaggedError<BrokerError>()("BrokerError", {
-  reason: Schema.Literals(["unreachable", "refused", "timeout", "rejected", "subscription"]),
+  reason: Schema.Literals(["unreachable", "refused", "timeout", "rejected", "subscription", "taken"]),
   message: Schema.String,
   cause: Schema.optionalKey(Schema.Defect()),
 }) {
   /** Whether the same call can succeed later without anybody changing anything. */
   get isRetryable(): boolean {
-    return this.reason === "unreachable" || this.reason === "timeout"
+    return this.reason === "unreachable" || this.reason === "timeout" || this.reason === "taken"
   }
 }
 

@@ -34,6 +34,8 @@ brokerSuite("memory", {
     ],
     namesBeforeClosing: true,
     namedQueues: true,
+    nackRequeues: true,
+    forgetLooks: true,
   },
 })
 

@@ -1,4 +1,4 @@
-/** The RabbitMQ of the tests dies with the process that started it, however that dies. */
+/** A broker of the tests dies with the process that started it, however that dies. */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -8,7 +8,7 @@ import { eventually } from "../suites/broker.ts"
 
 // Its watchdog, as it is written there.
 const script = /"sh",\s*\[\s*"-c",\s*'([^']+)'/.exec(
-  readFileSync(join(import.meta.dirname, "../support/rabbitmq.ts"), "utf8"),
+  readFileSync(join(import.meta.dirname, "../support/server-process.ts"), "utf8"),
 )?.[1]
 
 const alive = (pid: number) => {

@@ -170,9 +170,10 @@ describe("the meaning of an ERROR", () => {
 })
 
 describe("profileOf", () => {
-  it("knows RabbitMQ and trusts no other", () => {
+  it("knows RabbitMQ and ActiveMQ, and trusts no other", () => {
     expect(profileOf("RabbitMQ/4.1.0")).toMatchObject({ name: "rabbitmq", pipelined: true })
-    for (const server of ["", "ActiveMQ/5.17.2", "apache-activemq-artemis"]) {
+    expect(profileOf("ActiveMQ/5.17.2")).toMatchObject({ name: "activemq", pipelined: false, elects: true })
+    for (const server of ["", "apache-activemq-artemis"]) {
       expect(profileOf(server)).toMatchObject({ name: "unknown", pipelined: false, idHeader: undefined })
     }
   })

@@ -29,6 +29,10 @@ export interface BrokerSuiteOptions {
     readonly namesBeforeClosing: boolean
     /** Named queues that keep what arrives while nobody listens. */
     readonly namedQueues: boolean
+    /** False where a nack does anything but give a message back. */
+    readonly nackRequeues: boolean
+    /** False where the broker deletes a named queue while somebody is subscribed. */
+    readonly forgetLooks: boolean
   }
 }
 
@@ -66,11 +70,14 @@ export const settled = (connection: BrokerConnection, batch: ReadonlyArray<Outgo
     returned = true
   })
 
-export const eventually = async (assertion: () => void, milliseconds = 10_000): Promise<void> => {
+export const eventually = async (
+  assertion: () => void | Promise<void>,
+  milliseconds = 10_000,
+): Promise<void> => {
   const deadline = Date.now() + milliseconds
   for (;;) {
     try {
-      return assertion()
+      return await assertion()
     } catch (error) {
       if (Date.now() > deadline) throw error
       await new Promise((resolve) => setTimeout(resolve, 10))
@@ -81,7 +88,7 @@ export const eventually = async (assertion: () => void, milliseconds = 10_000): 
 /** Opens connections of a layer outside Effect; all are closed by `closeAll`. */
 export const connector = (layer: Layer.Layer<Broker, BrokerError>) => {
   const closes = new Set<() => Promise<void>>()
-  const open = async (): Promise<Open> => {
+  const open = async (subscription?: Subscription): Promise<Open> => {
     const scope = Scope.makeUnsafe()
     const run = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>, within: Scope.Closeable) =>
       Effect.runPromise(Scope.provide(effect, within))
@@ -90,7 +97,10 @@ export const connector = (layer: Layer.Layer<Broker, BrokerError>) => {
       await Effect.runPromise(Scope.close(scope, Exit.void))
     }
     closes.add(close)
-    const connection = await run(Broker.use((broker) => broker.connect()).pipe(Effect.provide(layer)), scope)
+    const connection = await run(
+      Broker.use((broker) => broker.connect(subscription)).pipe(Effect.provide(layer)),
+      scope,
+    )
     return {
       connection,
       close,
@@ -128,7 +138,7 @@ export const brokerSuite = (name: string, options: BrokerSuiteOptions): void => 
       connections = connector(options.layer())
     })
     afterAll(() => connections?.closeAll())
-    const open = () => connections.open()
+    const open = (subscription?: Subscription) => connections.open(subscription)
     const queue = () => `/queue/suite-${randomUUID()}`
 
     describe("send", () => {
@@ -381,7 +391,8 @@ export const brokerSuite = (name: string, options: BrokerSuiteOptions): void => 
         const second = await open()
         const again = await second.subscribe({ destination, prefetch: 1 })
         await eventually(() => expect(again.received.map(text)).toEqual(["1"]))
-        expect(again.received[0]?.headers["redelivered"]).toBe("true")
+        expect(received.map(({ redelivered }) => redelivered)).toEqual([false, false, false, false])
+        expect(again.received[0]?.redelivered).toBe(true)
         // Of the ended connection: they settle nothing of this one, and give nothing back twice.
         received[1]?.ack()
         received[2]?.nack()
@@ -396,7 +407,7 @@ export const brokerSuite = (name: string, options: BrokerSuiteOptions): void => 
         await Promise.all([first.close(), second.close(), sender.close()])
       })
 
-      it("nack gives a message back", async () => {
+      it.runIf(options.features.nackRequeues)("nack gives a message back", async () => {
         const { connection, close, subscribe } = await open()
         const destination = queue()
         let times = 0
@@ -425,19 +436,98 @@ export const brokerSuite = (name: string, options: BrokerSuiteOptions): void => 
       it.runIf(options.features.namedQueues)(
         "a named queue keeps what comes while nobody listens",
         async () => {
-          const { connection, close, subscribe } = await open()
-          const [destination, name] = [`/topic/suite-${randomUUID()}`, `suite-${randomUUID()}`]
+          const [destination, name] = [`/topic/suite-${randomUUID()}`, `suite.${randomUUID()}`]
           const subscription = { destination, queue: name }
+          const { connection, close, subscribe } = await open(subscription)
           const first = await subscribe(subscription, (message) => message.ack())
           await first.close()
           await settled(connection, [outgoing({ destination, body: "kept" })])
           await close()
-          const second = await open()
+          const second = await open(subscription)
           const { received } = await second.subscribe(subscription, (message) => message.ack())
           await eventually(() => expect(received.map(text)).toEqual(["kept"]))
           await second.close()
         },
       )
+
+      it("lets one exclusive subscription work, and the next take over in order", async ({ skip }) => {
+        const sender = await open()
+        if (!sender.connection.profile.elects) return skip()
+        const destination = queue()
+        const subscription = { destination, prefetch: 4, exclusive: true }
+        const batch = (from: number, to: number) =>
+          Array.from({ length: to - from }, (_, n) => outgoing({ destination, body: String(from + n) }))
+        const [first, second, third] = [
+          await open(subscription),
+          await open(subscription),
+          await open(subscription),
+        ]
+        const one = await first.subscribe(subscription)
+        const two = await second.subscribe(subscription)
+        const three = await third.subscribe(subscription, (message) => message.ack())
+        await settled(sender.connection, batch(0, 10))
+        await eventually(() => expect(one.received.map(text)).toEqual(["0", "1", "2", "3"]))
+        one.received[0]?.ack()
+        one.received[2]?.ack()
+        await eventually(() => expect(one.received).toHaveLength(6))
+        // By its death: what it left unsettled comes first, and in order.
+        first.connection.destroy()
+        await eventually(() => expect(two.received.map(text)).toEqual(["1", "3", "4", "5"]))
+        expect(two.received.map(({ redelivered }) => redelivered)).toEqual([true, true, true, true])
+        one.received[1]?.ack()
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        expect([two.received.length, three.received.length]).toEqual([4, 0])
+        two.received[0]?.ack()
+        await eventually(() => expect(two.received.map(text).at(-1)).toBe("6"))
+        // By a polite end.
+        await second.close()
+        await settled(sender.connection, batch(10, 15))
+        await eventually(() => expect(three.received).toHaveLength(12))
+        expect(three.received.map(text)).toEqual(
+          Array.from({ length: 15 }, (_, n) => String(n)).filter((n) => n !== "0" && n !== "2" && n !== "1"),
+        )
+        await Promise.all([first.close(), third.close(), sender.close()])
+      })
+
+      it.runIf(options.features.namedQueues)("forgets a named queue when asked, and only then", async () => {
+        const [destination, name] = [`/topic/suite-${randomUUID()}`, `suite.${randomUUID()}`]
+        const subscription = { destination, queue: name }
+        const sender = await open()
+        const first = await open(subscription)
+        const { received } = await first.subscribe(subscription)
+        if (options.features.forgetLooks) {
+          await expect(Effect.runPromise(first.connection.forget(subscription))).rejects.toMatchObject({
+            reason: "subscription",
+          })
+        }
+        await settled(sender.connection, [outgoing({ destination, body: "kept" })])
+        await eventually(() => expect(received.map(text)).toEqual(["kept"]))
+        await first.close()
+        const second = await open(subscription)
+        const again = await second.subscribe(subscription)
+        await eventually(() => expect(again.received.map(text)).toEqual(["kept"]))
+        await again.close()
+        await second.close()
+        const third = await open(subscription)
+        await Effect.runPromise(third.connection.forget(subscription))
+        await third.close()
+        const fourth = await open(subscription)
+        const anew = await fourth.subscribe(subscription, (message) => message.ack())
+        await settled(sender.connection, [outgoing({ destination, body: "new" })])
+        await eventually(() => expect(anew.received.map(text)).toEqual(["new"]))
+        await fourth.close()
+        const fifth = await open(subscription)
+        await Effect.runPromise(fifth.connection.forget(subscription))
+        await Promise.all([fifth.close(), sender.close()])
+      })
+
+      it("does not forget a queue that is a destination of its own", async () => {
+        const { connection, close } = await open()
+        await expect(Effect.runPromise(connection.forget({ destination: queue() }))).rejects.toMatchObject({
+          reason: "subscription",
+        })
+        await close()
+      })
     })
   })
 }

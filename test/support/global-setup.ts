@@ -1,8 +1,9 @@
-/** One PostgreSQL and one RabbitMQ for the whole run; every test file makes databases and destinations of its own. */
+/** One PostgreSQL, one RabbitMQ and one ActiveMQ for the whole run; every test file makes databases and destinations of its own. */
 import { Effect } from "effect"
 import postgres from "postgres"
 import type { TestProject } from "vitest/node"
 import { migrate } from "../../src/store/migrate.ts"
+import { startActiveMq } from "./activemq.ts"
 import { startPostgres } from "./embedded-postgres.ts"
 import { startRabbit } from "./rabbitmq.ts"
 
@@ -10,17 +11,23 @@ declare module "vitest" {
   interface ProvidedContext {
     /** URL of the server's "postgres" database. */
     readonly postgres: string
+    readonly activemq: { readonly stompUrl: string }
     readonly rabbitmq: { readonly stompUrl: string; readonly wsUrl: string; readonly managementUrl: string }
   }
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const [server, rabbit] = await Promise.all([startPostgresWithTemplate(), startRabbit()])
+  const [server, rabbit, activemq] = await Promise.all([
+    startPostgresWithTemplate(),
+    startRabbit(),
+    startActiveMq(),
+  ])
   project.provide("postgres", server.url)
   const { stompUrl, wsUrl, managementUrl } = rabbit
   project.provide("rabbitmq", { stompUrl, wsUrl, managementUrl })
+  project.provide("activemq", { stompUrl: activemq.stompUrl })
   return async () => {
-    await Promise.all([server.remove(), rabbit.remove()])
+    await Promise.all([server.remove(), rabbit.remove(), activemq.remove()])
   }
 }
 

@@ -6,11 +6,11 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { promisify } from "node:util"
+import { freePorts, listening, signalGroup, watch } from "./server-process.ts"
 
 const run = promisify(execFile)
 
@@ -94,32 +94,6 @@ const existing = (given: string): Rabbit => {
   }
 }
 
-/** Ports that were free a moment ago, all different. */
-const freePorts = async (count: number): Promise<Array<number>> => {
-  const servers = Array.from({ length: count }, () => createServer())
-  const ports = await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<number>((resolve, reject) => {
-          server.once("error", reject)
-          server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port))
-        }),
-    ),
-  )
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
-}
-
-const listening = (port: number) =>
-  new Promise<boolean>((resolve) => {
-    const socket = connect({ port, host: "127.0.0.1" })
-    socket.once("connect", () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once("error", () => resolve(false))
-  })
-
 const urls = (stomp: number, ws: number, management: number) => ({
   stompUrl: `stomp://${user}:${password}@127.0.0.1:${stomp}`,
   wsUrl: `ws://${user}:${password}@127.0.0.1:${ws}/ws`,
@@ -174,19 +148,7 @@ const startLocal = async (folder: string, options: RabbitOptions): Promise<Rabbi
     RABBITMQ_CONF_ENV_FILE: join(home, "none"),
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: `-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none`,
   }
-  // Servers and epmd die with this process, however it dies: the watchdog waits for the end of its standard input.
-  // (The kill of dash takes a process group only with -s.)
-  const watchdog = spawn(
-    "sh",
-    [
-      "-c",
-      'cat >/dev/null; for f in "$0"/*.pgid; do [ -f "$f" ] && kill -s KILL -- "-$(cat "$f")"; done; rm -rf "$0"',
-      home,
-    ],
-    { stdio: ["pipe", "ignore", "ignore"], detached: true },
-  )
-  watchdog.unref()
-  ;(watchdog.stdin as unknown as { unref: () => void }).unref()
+  const unwatch = watch(home)
 
   const launch = (name: string, command: string, args: ReadonlyArray<string>) => {
     const child = spawn(command, args, { env, cwd: home, stdio: "ignore", detached: true })
@@ -236,7 +198,7 @@ const startLocal = async (folder: string, options: RabbitOptions): Promise<Rabbi
   const remove = async () => {
     await killGroup("SIGKILL")
     if (epmd.pid !== undefined) signalGroup(epmd.pid, "SIGKILL")
-    watchdog.stdin?.end()
+    unwatch()
     rmSync(home, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
   try {
@@ -252,14 +214,6 @@ const startLocal = async (folder: string, options: RabbitOptions): Promise<Rabbi
     kill: () => killGroup("SIGKILL"),
     ctl,
     remove,
-  }
-}
-
-const signalGroup = (pid: number, signal: NodeJS.Signals) => {
-  try {
-    process.kill(-pid, signal)
-  } catch {
-    // It has ended already.
   }
 }
 

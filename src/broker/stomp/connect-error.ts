@@ -5,6 +5,10 @@ import type { SessionEnd } from "./session.ts"
 
 /** The broker answered, and said no. */
 export const refusedToConnect = (endpoint: Endpoint, words: string): BrokerError => {
+  if (/InvalidClientIDException|already connected from/.test(words)) {
+    const message = `${endpoint.label} has another connection with this durable subscription: ${words}`
+    return new BrokerError({ reason: "taken", message })
+  }
   const who = endpoint.login === undefined ? "without a login" : `as "${endpoint.login}"`
   const message = `${endpoint.label} refused the connection ${who} to the virtual host "${endpoint.virtualHost ?? "/"}": ${words}`
   return new BrokerError({ reason: "refused", message })

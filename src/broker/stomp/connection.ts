@@ -6,10 +6,13 @@ import {
   type ConnectionEnd,
   type Outgoing,
   type Settlement,
+  type Subscription,
 } from "../broker.ts"
+import { clientIdFor } from "./activemq.ts"
 import { failedToConnect, refusedToConnect } from "./connect-error.ts"
 import type { Endpoint } from "./endpoint.ts"
 import { bodyLength, encodeSend } from "./frame.ts"
+import { agreed, termsFor } from "./heartbeat.ts"
 import type { Frame } from "./parser.ts"
 import { profileOf, type StompProfile } from "./profile.ts"
 import { blamesContent, type ErrorMeaning, meaningOf, wordsOf } from "./refusal.ts"
@@ -27,8 +30,16 @@ const DISCONNECT_TIMEOUT = 2_000
 /** How long an ERROR that names nobody may wait for the one that explains it. */
 const EXPLANATION_TIMEOUT = 1_000
 
+/** Milliseconds that a broker may be late in dropping a silent client. */
+const LINGER_MARGIN = 500
+
 const confirmed: Settlement = { _tag: "Confirmed" }
 const lost: Settlement = { _tag: "Lost" }
+
+const unspeakable = {
+  scope: "message",
+  words: "a header or the destination holds a NUL character, which STOMP cannot carry",
+} as const
 
 interface InFlight {
   readonly message: Outgoing
@@ -41,15 +52,25 @@ interface Handlers {
   readonly onEnd: (end: SessionEnd) => void
 }
 
-/** Connects to one endpoint; its scope closes the connection politely. */
-export const connectTo = (endpoint: Endpoint, options: StompConnectionOptions) =>
-  Effect.acquireRelease(handshake(endpoint, options), (connection) => connection.close, {
+/** Connects to one endpoint, for the subscription if one is given; its scope closes the connection politely. */
+export const connectTo = (
+  endpoint: Endpoint,
+  options: StompConnectionOptions,
+  subscription: Subscription | undefined,
+) =>
+  Effect.acquireRelease(handshake(endpoint, options, subscription), (connection) => connection.close, {
     interruptible: true,
   })
 
-const handshake = (endpoint: Endpoint, options: StompConnectionOptions) =>
+const handshake = (
+  endpoint: Endpoint,
+  options: StompConnectionOptions,
+  subscription: Subscription | undefined,
+) =>
   Effect.callback<BrokerConnection & { readonly close: Effect.Effect<void> }, BrokerError>((resume) => {
     let handlers: Handlers
+    const clientId = subscription === undefined ? undefined : clientIdFor(subscription)
+    const purpose = { subscribes: subscription !== undefined, clientId }
     const fail = (error: BrokerError) => {
       clearTimeout(timer)
       session.destroy()
@@ -64,13 +85,17 @@ const handshake = (endpoint: Endpoint, options: StompConnectionOptions) =>
           )
         }
         clearTimeout(timer)
-        const made = makeConnection(session, profileOf(frame.headers["server"] ?? ""), endpoint, options)
+        const profile = profileOf(frame.headers["server"] ?? "", clientId)
+        const { promised } = agreed(termsFor(options.heartbeat), frame)
+        const lingerMillis =
+          promised === 0 ? Number.POSITIVE_INFINITY : profile.patience * promised + LINGER_MARGIN
+        const made = makeConnection(session, profile, lingerMillis, endpoint, options)
         handlers = made.handlers
         resume(Effect.succeed(made.connection))
       },
       onEnd: (end) => fail(failedToConnect(endpoint, end)),
     }
-    const session = openSession(endpoint, options, {
+    const session = openSession(endpoint, options, purpose, {
       onFrame: (frame) => handlers.onFrame(frame),
       onEnd: (end) => handlers.onEnd(end),
     })
@@ -87,6 +112,7 @@ const handshake = (endpoint: Endpoint, options: StompConnectionOptions) =>
 const makeConnection = (
   session: Session,
   profile: StompProfile,
+  lingerMillis: number,
   endpoint: Endpoint,
   options: StompConnectionOptions,
 ): {
@@ -135,7 +161,9 @@ const makeConnection = (
   /** Settles whatever the ERROR names; false when that is nobody. */
   const settleNamed = (meaning: ErrorMeaning & { readonly _tag: "named" }, words: string): boolean => {
     let found = false
-    for (const [receipt, entry] of inFlight) {
+    const candidates = [...inFlight]
+    if (meaning.largest) candidates.sort(([, a], [, b]) => bodyLength(b.message) - bodyLength(a.message))
+    for (const [receipt, entry] of candidates) {
       if (!meaning.matches(entry.message)) continue
       found = true
       settle(receipt, entry, { _tag: "Refused", scope: meaning.scope, words })
@@ -234,15 +262,16 @@ const makeConnection = (
       const receipt = ++receipts
       const entry: InFlight = { message, index, settle: tell }
       inFlight.set(receipt, entry)
-      const frame = encodeSend(message, receipt, profile.idHeader)
-      if (frame === undefined) {
-        const words = "a header or the destination holds a NUL character, which STOMP cannot carry"
-        queueMicrotask(() => {
-          if (inFlight.has(receipt)) settle(receipt, entry, { _tag: "Refused", scope: "message", words })
-        })
-      } else {
+      const impossible = profile.impossible(message)
+      const frame = impossible === undefined ? encodeSend(message, receipt, profile.idHeader) : undefined
+      if (frame !== undefined) {
         session.write(frame)
+        continue
       }
+      const { scope, words } = impossible ?? unspeakable
+      queueMicrotask(() => {
+        if (inFlight.has(receipt)) settle(receipt, entry, { _tag: "Refused", scope, words })
+      })
     }
   }
 
@@ -262,7 +291,7 @@ const makeConnection = (
       send,
       subscribe: subscriptions.subscribe,
       forget: subscriptions.forget,
-      lingerMillis: Number.POSITIVE_INFINITY,
+      lingerMillis,
       buffered: session.buffered,
       ended: Deferred.await(ending),
       destroy: () => end({ reason: "closed", words: "destroyed" }),

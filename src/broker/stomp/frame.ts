@@ -6,7 +6,7 @@ const special = /[\\\r\n:]/
 const escapes: Readonly<Record<string, string>> = { "\\": "\\\\", "\r": "\\r", "\n": "\\n", ":": "\\c" }
 
 /** Header names and values of every frame but CONNECT and CONNECTED. */
-const escaped = (text: string): string =>
+export const escaped = (text: string): string =>
   special.test(text) ? text.replace(/[\\\r\n:]/g, (character) => escapes[character] as string) : text
 
 /** A frame without a body. */

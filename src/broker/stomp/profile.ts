@@ -1,5 +1,7 @@
 /** What is known of a broker, from the `server` header of its CONNECTED frame. */
-import type { BrokerProfile, Subscription } from "../broker.ts"
+import type { BrokerProfile, Outgoing, RefusalScope, Subscription } from "../broker.ts"
+import { activemq } from "./activemq.ts"
+import { isQueue } from "./destination.ts"
 import { rabbitmq } from "./rabbitmq.ts"
 
 /** The destination and further headers of a frame. */
@@ -20,16 +22,17 @@ export interface StompProfile extends BrokerProfile {
   readonly idHeader: string | undefined
   /** Body bytes above which some version of the broker closes the connection without a word, as configured by default. */
   readonly silentLimit: number
-  /** How often, in multiples of the interval promised, the broker may have to look before it drops who is silent. */
+  /** The broker drops who is silent for so many times the interval agreed on. */
   readonly patience: number
+  /** Why the broker would close the connection over this message without a word: it is not sent. */
+  readonly impossible: (
+    message: Outgoing,
+  ) => { readonly scope: RefusalScope; readonly words: string } | undefined
   /** What SUBSCRIBE says beyond the standard; words where the broker cannot do what is asked. */
   readonly subscribe: (subscription: Subscription) => Target | string
   /** What UNSUBSCRIBE says to delete; words where the broker cannot. */
   readonly forget: (subscription: Subscription) => Forgetting | string
 }
-
-export const isQueue = (destination: string): boolean =>
-  destination.startsWith("/queue/") || destination.startsWith("/amq/queue/")
 
 /** Any other broker: nothing is taken for granted. */
 const unknown = (server: string): StompProfile => ({
@@ -40,6 +43,7 @@ const unknown = (server: string): StompProfile => ({
   idHeader: undefined,
   silentLimit: Number.POSITIVE_INFINITY,
   patience: Number.POSITIVE_INFINITY,
+  impossible: () => undefined,
   subscribe: ({ destination, queue }) =>
     queue === undefined || isQueue(destination)
       ? { destination, headers: {} }
@@ -47,8 +51,9 @@ const unknown = (server: string): StompProfile => ({
   forget: () => "how this broker deletes a subscription is not known",
 })
 
-/** The profile for a `server` header; a broker that hides it is unknown. */
-export const profileOf = (server: string): StompProfile => {
+/** The profile for a `server` header, on a connection with this `client-id`; a broker that hides it is unknown. */
+export const profileOf = (server: string, clientId?: string): StompProfile => {
+  if (/^ActiveMQ\//i.test(server)) return activemq(server, clientId)
   if (/^RabbitMQ\b/i.test(server)) return rabbitmq(server)
   return unknown(server)
 }

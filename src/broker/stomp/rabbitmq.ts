@@ -1,5 +1,6 @@
 /** RabbitMQ, with its STOMP or Web-STOMP plugin. */
-import { isQueue, type StompProfile } from "./profile.ts"
+import { isQueue } from "./destination.ts"
+import type { StompProfile } from "./profile.ts"
 
 /**
  * Pipelined: every ERROR that leaves a connection open says of one message that it can never pass or of a destination
@@ -18,6 +19,7 @@ export const rabbitmq = (server: string): StompProfile => ({
   silentLimit: 4 * 1024 * 1024,
   // It looks once per interval and drops who was silent at two looks in a row.
   patience: 3,
+  impossible: () => undefined,
   subscribe: ({ destination, queue, prefetch = 100 }) => ({
     destination,
     headers: {

@@ -38,6 +38,8 @@ export type ErrorMeaning =
       readonly scope: RefusalScope
       readonly closes: boolean
       readonly one: boolean
+      /** It is about the largest body of those that match. */
+      readonly largest: boolean
       readonly matches: (message: Outgoing) => boolean
     }
   | { readonly _tag: "outage" }
@@ -46,7 +48,9 @@ export type ErrorMeaning =
 /** One line of what an ERROR frame says, for people. */
 export const wordsOf = ({ headers, body }: Frame): string => {
   const title = headers["message"] ?? ""
-  const text = body.toString("utf8").trim()
+  // ActiveMQ's body is the stack of what its title says.
+  const stack = title !== "" && /\n\tat /.test(body.toString("utf8"))
+  const text = stack ? "" : body.toString("utf8").trim()
   const words =
     text === "" || text === title ? title : text.toLowerCase().startsWith(title) ? text : `${title}: ${text}`
   return (words === "" ? "ERROR without words" : words).replace(/\s+/g, " ").slice(0, 1000)
@@ -88,6 +92,7 @@ interface Rule {
   readonly scope: RefusalScope
   readonly closes?: true
   readonly one?: true
+  readonly largest?: true
   readonly matches: (first: string, second: string) => Matches
 }
 
@@ -132,6 +137,19 @@ const rules: ReadonlyArray<Rule> = [
     matches: (size) => (message) => bodyLength(message) === Number(size),
   },
   {
+    pattern: /The maximum (?:frame size|data length) was exceeded/,
+    scope: "message",
+    closes: true,
+    one: true,
+    largest: true,
+    matches: () => (message) => bodyLength(message) > 0,
+  },
+  {
+    pattern: /not authorized to write to: (queue|topic):\/\/(.*)/,
+    scope: "destination",
+    matches: (kind, name) => atDestination((destination) => destination === `/${kind}/${name}`),
+  },
+  {
     pattern: /invalid expiration '(.*)':/s,
     scope: "message",
     closes: true,
@@ -159,7 +177,8 @@ const rules: ReadonlyArray<Rule> = [
     matches: (name) => (message) => name in message.headers,
   },
   {
-    pattern: /Invalid transaction identifier: "(.*)"/s,
+    // The second is ActiveMQ's.
+    pattern: /Invalid transaction id(?:entifier)?: "?(.*?)"?$/m,
     scope: "message",
     one: true,
     matches: (name) => (message) => message.headers["transaction"] === name,
@@ -174,10 +193,10 @@ const outage = /CONNECTION_FORCED|server_initiated_close,320|connection_closing|
 /** Reads an ERROR frame. */
 export const meaningOf = (frame: Frame): ErrorMeaning => {
   const text = `${frame.headers["message"] ?? ""}\n${frame.body.toString("utf8")}`
-  for (const { pattern, scope, closes = false, one = false, matches } of rules) {
+  for (const { pattern, scope, closes = false, one = false, largest = false, matches } of rules) {
     const found = pattern.exec(text)
     if (found !== null) {
-      return { _tag: "named", scope, closes, one, matches: matches(found[1] ?? "", found[2] ?? "") }
+      return { _tag: "named", scope, closes, one, largest, matches: matches(found[1] ?? "", found[2] ?? "") }
     }
   }
   return outage.test(text) ? { _tag: "outage" } : { _tag: "unnamed" }

@@ -1,13 +1,14 @@
 /**
  * A STOMP session: one stompjs client on one wire.
  *
- * stompjs makes the handshake, sends and watches heart-beats and says DISCONNECT; it never reconnects. SEND, ACK and what
- * the broker answers go past it, through `frame.ts` and `parser.ts`: it formats each frame twice for its `debug`, and
- * its parser is wrong about escapes.
+ * stompjs makes the handshake and says DISCONNECT; it never reconnects. SEND, ACK and what the broker answers go past it,
+ * through `frame.ts` and `parser.ts`: it formats each frame twice for its `debug`, and its parser is wrong about escapes.
+ * Heart-beats are ours (`heartbeat.ts`): it finds silence only within three times the interval.
  */
 import { Client, type IStompSocket, StompSocketState, Versions } from "@stomp/stompjs"
 import { Redacted } from "effect"
 import type { Endpoint } from "./endpoint.ts"
+import { agreed, type Heartbeat, startHeartbeat, termsFor } from "./heartbeat.ts"
 import { type Frame, makeParser, ProtocolError } from "./parser.ts"
 import { isWebSocket, openWire, type TlsOptions } from "./wire.ts"
 import { makeWriteQueue } from "./write-queue.ts"
@@ -16,6 +17,14 @@ export interface SessionOptions {
   readonly tls: TlsOptions
   /** Milliseconds; 0 asks for none. */
   readonly heartbeat: number
+}
+
+/** What a session is for. */
+export interface Purpose {
+  /** It receives, and sends little but acknowledgements. */
+  readonly subscribes: boolean
+  /** `client-id` of CONNECT. */
+  readonly clientId: string | undefined
 }
 
 /** Why a session ended: by its socket, by silence, by bytes that are no STOMP. */
@@ -43,11 +52,21 @@ export interface Session {
 /** What a peer that speaks STOMP may begin with. */
 const beginnings = ["CONNECTED", "ERROR"]
 
-export const openSession = (endpoint: Endpoint, options: SessionOptions, events: SessionEvents): Session => {
+export const openSession = (
+  endpoint: Endpoint,
+  options: SessionOptions,
+  { subscribes, clientId }: Purpose,
+  events: SessionEvents,
+): Session => {
+  // Over WebSocket, who publishes promises none, but sends its pings: RabbitMQ 3.10's web_stomp kills its watch over
+  // them, and the connection with it, as soon as its flow control has set in once ({unexpected_message,resume}).
+  const wanted = {
+    ...termsFor(options.heartbeat),
+    ...(isWebSocket(endpoint) && !subscribes && { promised: 0 }),
+  }
   let ended = false
   let connected = false
-  let silent = false
-  let silence = 2 * options.heartbeat
+  let heartbeat: Heartbeat | undefined
   let first = ""
 
   const end = (how: SessionEnd) => {
@@ -58,6 +77,7 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
   const close = () => {
     if (ended) return
     ended = true
+    heartbeat?.stop()
     queue.close()
     wire.destroy()
     socket.closed()
@@ -66,10 +86,15 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
   const receive = (frame: Frame) => {
     if (ended) return
     if (frame.command === "CONNECTED") {
+      if (connected) return events.onFrame(frame)
       connected = true
-      // The broker may promise less than it was asked for; stompjs waits for twice what it promised.
-      silence = 2 * Math.max(options.heartbeat, Number(frame.headers["heart-beat"]?.split(",")[0]) || 0)
-      socket.feed(frame)
+      heartbeat = startHeartbeat(
+        agreed(wanted, frame),
+        // Whatever waits is a sign of life as good as a heart-beat.
+        () => queue.size() === 0 && queue.push("\n"),
+        (milliseconds) => end({ _tag: "silent", milliseconds }),
+      )
+      socket.feed({ ...frame, headers: { ...frame.headers, "heart-beat": "0,0" } })
     } else if (frame.command === "RECEIPT" && frame.headers["receipt-id"]?.startsWith("close-")) {
       socket.feed(frame)
       return
@@ -87,7 +112,7 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
       }
     }
     try {
-      socket.alive()
+      heartbeat?.alive()
       parse(bytes)
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
@@ -102,35 +127,23 @@ export const openSession = (endpoint: Endpoint, options: SessionOptions, events:
   })
   const queue = makeWriteQueue(wire.write)
   const socket = makeStompSocket(endpoint.label, {
-    // Whatever waits is a sign of life as good as a heart-beat.
-    send: (text) => {
-      if (text !== "\n" || queue.size() === 0) queue.push(text)
-    },
+    send: queue.push,
     close: () => wire.end(),
-    terminate: () =>
-      end(
-        silent
-          ? { _tag: "silent", milliseconds: silence }
-          : { _tag: "socket", error: undefined, said: undefined },
-      ),
+    terminate: () => end({ _tag: "socket", error: undefined, said: undefined }),
   })
   const client = new Client({
     webSocketFactory: () => socket,
     stompVersions: new Versions([Versions.V1_2]),
     connectHeaders: {
       host: endpoint.virtualHost ?? "/",
+      ...(clientId !== undefined && { "client-id": clientId }),
       ...(endpoint.login !== undefined && { login: endpoint.login }),
       ...(endpoint.passcode !== undefined && { passcode: Redacted.value(endpoint.passcode) }),
     },
     reconnectDelay: 0,
-    heartbeatIncoming: options.heartbeat,
-    // Over WebSocket none are promised, but sent as its pings: RabbitMQ 3.10's web_stomp kills its watch over them, and
-    // the connection with it, as soon as its flow control has set in once ({unexpected_message,resume}).
-    heartbeatOutgoing: isWebSocket(endpoint) ? 0 : options.heartbeat,
+    heartbeatIncoming: wanted.expected,
+    heartbeatOutgoing: wanted.promised,
     discardWebsocketOnCommFailure: true,
-    onHeartbeatLost: () => {
-      silent = true
-    },
   })
   client.activate()
 
@@ -147,8 +160,6 @@ const printable = (text: string) => JSON.stringify(text.slice(0, 40))
 interface StompSocket extends IStompSocket {
   readonly opened: () => void
   readonly closed: () => void
-  /** Something was received: the watch for heart-beats starts again. */
-  readonly alive: () => void
   readonly feed: (frame: Frame) => void
 }
 
@@ -183,7 +194,6 @@ const makeStompSocket = (
       state = StompSocketState.CLOSED
       socket.onclose?.({ code: 1000, reason: "", wasClean: true })
     },
-    alive: () => socket.onmessage?.({ data: "\n" }),
     feed: ({ command, headers }) => {
       let text = `${command}\n`
       for (const name in headers) text += `${name}:${headers[name]}\n`

@@ -5,7 +5,7 @@
  * routed to have it, or that there were none.
  */
 import { Duration, Effect, Layer, Redacted, type Scope } from "effect"
-import { Broker, type BrokerConnection, BrokerError } from "../broker.ts"
+import { Broker, type BrokerConnection, BrokerError, type Subscription } from "../broker.ts"
 import { connectTo, type StompConnectionOptions } from "./connection.ts"
 import { type Endpoint, parseEndpoint } from "./endpoint.ts"
 import type { TlsOptions } from "./wire.ts"
@@ -27,8 +27,9 @@ export interface StompOptions {
   /** For `stomps` and `wss`. */
   readonly tls?: TlsOptions
   /**
-   * How often each side shows that it lives; what is silent for twice as long is gone (found within three times).
-   * Default 10 seconds; 0 asks for none, and then a dead network goes unnoticed.
+   * How often the broker shows that it lives; one that is silent for twice as long is gone. We promise to show it three
+   * times as often, so that a broker drops a dead client before that. Default 10 seconds; 0 asks for none, and then a
+   * dead network goes unnoticed.
    */
   readonly heartbeat?: Duration.Input
   /** For each host: socket, TLS and the broker's answer together; also for the receipt of a subscription. Default 10 seconds. */
@@ -51,7 +52,7 @@ const make = Effect.fnUntraced(function* (options: StompOptions) {
     heartbeat: Duration.toMillis(options.heartbeat ?? "10 seconds"),
     connectTimeout: Duration.toMillis(options.connectTimeout ?? "10 seconds"),
   }
-  return Broker.of({ connect: () => connectToFirst(endpoints, connecting) })
+  return Broker.of({ connect: (subscription) => connectToFirst(endpoints, connecting, subscription) })
 })
 
 const endpointsOf = (options: StompOptions): ReadonlyArray<Endpoint> => {
@@ -79,11 +80,12 @@ const plain = (text: Url): string => (typeof text === "string" ? text : Redacted
 const connectToFirst = (
   endpoints: ReadonlyArray<Endpoint>,
   options: StompConnectionOptions,
+  subscription: Subscription | undefined,
 ): Effect.Effect<BrokerConnection, BrokerError, Scope.Scope> =>
   Effect.gen(function* () {
     const errors: Array<BrokerError> = []
     for (const endpoint of endpoints) {
-      const tried = yield* Effect.result(connectTo(endpoint, options))
+      const tried = yield* Effect.result(connectTo(endpoint, options, subscription))
       if (tried._tag === "Success") return tried.success
       errors.push(tried.failure)
     }

@@ -146,7 +146,9 @@ export const makeSubscriptions = (connection: {
       if (entry === undefined) return
       const settle = settler(entry, headers["ack"] ?? headers["message-id"] ?? "")
       entry.deliver({
-        destination: headers["destination"] ?? entry.subscription.destination,
+        // What came through a virtual topic of ActiveMQ names its queue.
+        destination:
+          headers["original-destination"] ?? headers["destination"] ?? entry.subscription.destination,
         headers,
         body,
         redelivered: headers["redelivered"] === "true",
