@@ -128,11 +128,12 @@ const drain = async (database: string, url: string, count: number): Promise<numb
     Broker,
     Effect.map(Broker, ({ connect }) =>
       Broker.of({
-        connect: Effect.tap(connect, () =>
-          Effect.sync(() => {
-            connectedAt = performance.now()
-          }),
-        ),
+        connect: (subscription) =>
+          Effect.tap(connect(subscription), () =>
+            Effect.sync(() => {
+              connectedAt = performance.now()
+            }),
+          ),
       }),
     ),
   ).pipe(Layer.provide(layerStomp({ url })))

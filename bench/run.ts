@@ -4,6 +4,7 @@ import { type Bench, report } from "./support/bench.ts"
 
 const questions: Record<string, () => Promise<{ readonly bench: Bench }>> = {
   drain: () => import("./drain.ts"),
+  consume: () => import("./consume.ts"),
 }
 
 const usage = `usage: npm run bench -- NAME [--json] [--once]

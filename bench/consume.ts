@@ -1,0 +1,169 @@
+/**
+ * How fast waiting messages have their effect, each once, against bare transactions that write the same row.
+ *
+ * The memory broker holds the messages, so that what is measured is the consumer and its database, not the broker.
+ */
+
+import { sql as statement } from "drizzle-orm"
+import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js"
+import { Broker, type Incoming, layerMemory, type Outgoing, publish } from "drizzle-outbox/broker"
+import { type Consumer, consume, consumeBatch, layerPostgres } from "drizzle-outbox/consumer"
+import { migrate } from "drizzle-outbox/relay"
+import { Context, Deferred, Effect, Layer, Logger } from "effect"
+import postgres from "postgres"
+import { startPostgres } from "../test/support/embedded-postgres.ts"
+import { type Bench, compare } from "./support/bench.ts"
+
+const PARALLEL = 8
+const KEYS = 500
+const DESTINATION = "/queue/bench"
+
+export const bench: Bench = async ({ once, say }) => {
+  const count = once ? 500 : 10_000
+  const repeats = once ? 1 : 5
+  const server = await startPostgres({ shared_buffers: "512MB" })
+  // What a consumer with so many handlers needs; the baseline uses as many of them as there are handlers.
+  const client = postgres(server.url, { max: PARALLEL + 2, onnotice: () => {} })
+  const db = drizzle({ client })
+  try {
+    await Effect.runPromise(migrate(client))
+    await client`CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int NOT NULL, note text NOT NULL)`
+    const [version] = await client`SHOW server_version`
+    const clean = async () => {
+      await client`TRUNCATE effects, outbox.inbox`
+      await client`VACUUM ANALYZE effects, outbox.inbox`
+      await client`CHECKPOINT`
+    }
+    const check = async () => {
+      const [row] = await client`SELECT count(*)::int AS n FROM effects`
+      if (row?.["n"] !== count) throw new Error(`${row?.["n"]} effects of ${count} messages`)
+    }
+    const bare = async () => {
+      await clean()
+      const rate = await bareTransactions(db, count)
+      await check()
+      return rate
+    }
+    const ours = (consumer: Consumer) => async () => {
+      await clean()
+      const rate = await consumed(consumer, db, count)
+      await check()
+      return rate
+    }
+    const settings = {
+      messages: count,
+      keys: KEYS,
+      parallel: PARALLEL,
+      order: "key",
+      broker: "memory",
+      node: process.version,
+      postgresql: version?.["server_version"],
+      shared_buffers: "512MB",
+      fsync: "on",
+    }
+    const single = ours(
+      consume<Body>(DESTINATION, { consumer: "bench", parallel: PARALLEL }, ({ tx, body }) =>
+        insert(tx, body),
+      ),
+    )
+    const batch = ours(
+      consumeBatch<Body>(
+        DESTINATION,
+        { consumer: "bench", parallel: PARALLEL, batch: { size: 100 } },
+        (messages, { tx }) =>
+          insertAll(
+            tx,
+            messages.map(({ body }) => body),
+          ),
+      ),
+    )
+    say("warming up")
+    await bare()
+    await single()
+    await batch()
+    const options = { once, say, name: "consume", repeats }
+    return [
+      await compare({ ...options, case: "one by one", settings }, single, bare),
+      await compare(
+        { ...options, case: "batches of 100", settings: { ...settings, batch: 100 } },
+        batch,
+        bare,
+      ),
+    ]
+  } finally {
+    await client.end()
+    await server.remove()
+  }
+}
+
+interface Body {
+  readonly n: number
+  readonly note: string
+}
+interface Executor {
+  readonly execute: (query: ReturnType<typeof statement>) => PromiseLike<unknown>
+}
+
+const note = "x".repeat(150)
+
+const insert = (tx: Executor, { n, note }: Body) =>
+  tx.execute(statement`INSERT INTO effects (n, note) VALUES (${n}, ${note})`)
+
+const insertAll = (tx: Executor, bodies: ReadonlyArray<Body>) =>
+  tx.execute(statement`
+    INSERT INTO effects (n, note)
+    SELECT n, note FROM json_to_recordset(${JSON.stringify(bodies)}::json) AS b(n int, note text)`)
+
+/** BEGIN, INSERT, COMMIT, as many at a time as the consumer has handlers; gives the rate per second. */
+const bareTransactions = async (db: PostgresJsDatabase, count: number): Promise<number> => {
+  let next = 0
+  const began = performance.now()
+  const one = async () => {
+    while (next < count) {
+      const n = next++
+      await db.transaction((tx) => insert(tx, { n, note }))
+    }
+  }
+  await Promise.all(Array.from({ length: PARALLEL }, one))
+  return (count / (performance.now() - began)) * 1000
+}
+
+/** From the subscription to the last acknowledgement, which comes after its commit. */
+const consumed = (consumer: Consumer, db: PostgresJsDatabase, count: number): Promise<number> =>
+  Effect.gen(function* () {
+    const broker = Context.get(yield* Layer.build(layerMemory()), Broker)
+    yield* publish(messages(count)).pipe(Effect.provideService(Broker, broker))
+    const done = yield* Deferred.make<number>()
+    let [left, began] = [count, 0]
+    const acknowledged = (incoming: Incoming) => () => {
+      incoming.ack()
+      left--
+      if (left === 0) Deferred.doneUnsafe(done, Effect.succeed(performance.now()))
+    }
+    const timed = Broker.of({
+      connect: (subscription) =>
+        Effect.map(broker.connect(subscription), (connection) => ({
+          ...connection,
+          subscribe: (to, deliver) => {
+            began = performance.now()
+            return connection.subscribe(to, (incoming) =>
+              deliver({ ...incoming, ack: acknowledged(incoming) }),
+            )
+          },
+        })),
+    })
+    const running = consumer.pipe(
+      Effect.provide(Layer.merge(layerPostgres(db), Layer.succeed(Broker, timed))),
+    )
+    const ended = yield* Effect.raceFirst(Deferred.await(done), running)
+    return (count / (ended - began)) * 1000
+  }).pipe(Effect.scoped, Effect.provide(Logger.layer([])), Effect.runPromise)
+
+const messages = (count: number): ReadonlyArray<Outgoing> =>
+  Array.from({ length: count }, (_, n) => ({
+    id: `message-${n}`,
+    destination: DESTINATION,
+    headers: { "outbox-message-id": `message-${n}`, "outbox-key": `customer-${n % KEYS}` },
+    contentType: "application/json",
+    body: JSON.stringify({ n, note }),
+  }))
