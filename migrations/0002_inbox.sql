@@ -179,7 +179,7 @@ BEGIN
     ("consumer", "message_id", "queue", "destination", "key", "state", "attempts", "available_at", "last_error", "headers", "body")
   VALUES ($1, $3, $2, $4, $5, 'parked', $8, due, $9, $6, $7)
   ON CONFLICT ("consumer", "message_id") DO UPDATE SET
-    "state" = 'parked', "attempts" = excluded."attempts", "available_at" = excluded."available_at",
+    "state" = 'parked', "attempts" = excluded."attempts", "started" = 0, "available_at" = excluded."available_at",
     "last_error" = coalesce(excluded."last_error", m."last_error"), "headers" = excluded."headers", "body" = excluded."body"
   WHERE m."state" = 'started' OR (m."state" = 'parked' AND $10 IS NOT NULL);
 END $$;

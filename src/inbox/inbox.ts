@@ -109,7 +109,7 @@ export class Inbox extends Context.Service<
     readonly look: (scope: InboxScope, arrival: Arrival, ordered: boolean) => Effect.Effect<Claim, StoreError>
     /** Claims a parked message: records it as handled and makes the next of its key due. False when it is parked no more, or is being retried elsewhere. */
     readonly resume: (tx: AnyTransaction, scope: InboxScope, messageId: string) => Promise<boolean>
-    /** Parks an arrival, or parks what is parked anew. Changes nothing of what is handled or dead. */
+    /** Parks an arrival, or parks what is parked anew; recorded starts have ended in order then. Changes nothing of what is handled or dead. */
     readonly park: (
       tx: AnyTransaction,
       scope: InboxScope,
@@ -127,7 +127,7 @@ export class Inbox extends Context.Service<
     readonly emit: (tx: AnyTransaction, draft: Draft) => Promise<void>
     /**
      * Records, in a commit of its own, that the handler is about to be run, and gives how often that was recorded; an
-     * arrival that is handled or dead gives 0. A success later clears nothing: the row is done.
+     * arrival that is handled or dead gives 0.
      */
     readonly start: (scope: InboxScope, arrival: Arrival) => Effect.Effect<number, StoreError>
     /** Parked messages that are due; with `soonest`, the one that is due next whether or not it is due yet. */

@@ -231,6 +231,7 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
         arrival,
         state: "parked",
         attempts,
+        started: 0,
         availableAt,
         lastError: error ?? known?.lastError ?? null,
       })

@@ -1,4 +1,6 @@
 /** The ids that a message being handled hands on to what is written in its transaction. */
+import { is } from "drizzle-orm"
+import { PgTransaction } from "drizzle-orm/pg-core"
 import type { AnyTransaction } from "./append.ts"
 import type { WriteOptions } from "./headers.ts"
 
@@ -9,6 +11,8 @@ const carried = new WeakMap<object, Carried>()
 /** Everything written through `tx` and its savepoints carries these ids, unless the call gives its own. */
 export const carryOn = (tx: AnyTransaction, ids: Carried): void => {
   carried.set(tx, ids)
+  // An inbox in memory has none.
+  if (!is(tx, PgTransaction)) return
   const begin = tx.transaction
   tx.transaction = (body) =>
     begin.call(tx, (inner) => {
