@@ -1,8 +1,9 @@
 /** Consumers as Effect programs: durable subscription, order per key, effect once, retries from the inbox. */
-import type { Effect } from "effect"
+import type { Effect, Schema, StandardSchema } from "effect"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import type { Inbox } from "../inbox/inbox.ts"
 import type { AnyTransaction } from "../outbox/append.ts"
+import type { BodySchema } from "../outbox/body.ts"
 import type { OutboxEvent } from "../outbox/event.ts"
 import type { Transaction } from "../outbox/transaction.ts"
 import type { StoreError } from "../store/error.ts"
@@ -43,6 +44,13 @@ export type Consumer<R = never> = Effect.Effect<
 /** What a consumer reads: an event of `defineOutbox`, or a destination. */
 export type Source<Body> = OutboxEvent<string, Body> | string
 
+/** What a handler reads of a body that a schema has checked: what an Effect Schema decodes, what a Standard Schema gives. */
+export type DecodedBody<S extends BodySchema> = S extends Schema.Top
+  ? S["Type"]
+  : S extends StandardSchema.StandardSchemaV1<infer _Input, infer Output>
+    ? Output
+    : never
+
 /**
  * Handles the messages of a queue one by one, each in a transaction together with the record that it was handled.
  *
@@ -56,14 +64,21 @@ export type Source<Body> = OutboxEvent<string, Body> | string
  * broker's first answer is a refusal; every later trouble is waited out. Anything the handler does outside `tx` may
  * happen again: hand `id` on as an idempotency key. It takes `parallel` connections of the database, and two more.
  */
-export const consume = <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
-  source: Source<Body>,
-  options: ConsumerOptions,
-  handler: (message: Handling<Body, Tx>) => HandlerResult<E, R>,
-): Consumer<Exclude<R, Transaction>> =>
-  define(source, options, {
+export const consume: {
+  <S extends BodySchema, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+    source: Source<unknown>,
+    options: ConsumerOptions & { readonly schema: S },
+    handler: (message: Handling<DecodedBody<S>, Tx>) => HandlerResult<E, R>,
+  ): Consumer<Exclude<R, Transaction>>
+  <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+    source: Source<Body>,
+    options: ConsumerOptions,
+    handler: (message: Handling<Body, Tx>) => HandlerResult<E, R>,
+  ): Consumer<Exclude<R, Transaction>>
+} = (source: Source<unknown>, options: ConsumerOptions, handler: (message: never) => unknown) =>
+  define<never>(source, options, {
     _tag: "Messages",
-    call: ([message], work) => handler({ ...message, ...work } as unknown as Handling<Body, Tx>),
+    call: ([message], work) => handler({ ...message, ...work } as never),
   })
 
 /**
@@ -72,23 +87,26 @@ export const consume = <Body = unknown, Tx extends AnyTransaction = AnyTransacti
  * **Details**  When a batch fails, its messages are handled one by one: the handler is called with one at a time, and only
  * those that fail again are parked. Otherwise as `consume`.
  */
-export const consumeBatch = <
-  Body = unknown,
-  Tx extends AnyTransaction = AnyTransaction,
-  E = never,
-  R = never,
->(
-  source: Source<Body>,
+export const consumeBatch: {
+  <S extends BodySchema, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+    source: Source<unknown>,
+    options: ConsumerOptions & { readonly batch?: BatchOptions; readonly schema: S },
+    handler: (messages: ReadonlyArray<Message<DecodedBody<S>>>, work: Work<Tx>) => HandlerResult<E, R>,
+  ): Consumer<Exclude<R, Transaction>>
+  <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+    source: Source<Body>,
+    options: ConsumerOptions & { readonly batch?: BatchOptions },
+    handler: (messages: ReadonlyArray<Message<Body>>, work: Work<Tx>) => HandlerResult<E, R>,
+  ): Consumer<Exclude<R, Transaction>>
+} = (
+  source: Source<unknown>,
   options: ConsumerOptions & { readonly batch?: BatchOptions },
-  handler: (messages: ReadonlyArray<Message<Body>>, work: Work<Tx>) => HandlerResult<E, R>,
-): Consumer<Exclude<R, Transaction>> =>
-  define(
+  handler: (messages: never, work: never) => unknown,
+) =>
+  define<never>(
     source,
     { ...options, batch: options.batch ?? {} },
-    {
-      _tag: "Messages",
-      call: handler as (messages: ReadonlyArray<Message>, work: Work) => unknown,
-    },
+    { _tag: "Messages", call: (messages, work) => handler(messages as never, work as never) },
   )
 
 /**

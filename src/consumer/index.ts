@@ -10,6 +10,7 @@ export {
   consume,
   consumeBatch,
   consumeDelivery,
+  type DecodedBody,
   type DeliveryHandler,
   type Handler,
   type HandlerResult,
