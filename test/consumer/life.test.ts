@@ -1,0 +1,171 @@
+/** Instances: taking turns, taking over, stopping, and what a handler that takes its process down leaves behind. */
+import { Effect } from "effect"
+import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { type Consumer, consume } from "../../src/consumer/index.ts"
+import { Inbox } from "../../src/inbox/inbox.ts"
+import { type Bench, eventually, makeBench, soon } from "./harness.ts"
+
+let bench: Bench
+beforeEach(async () => {
+  bench = await makeBench()
+})
+afterEach(() => bench.close())
+
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
+const many = (count: number) => Array.from({ length: count }, (_, n) => ({ id: `m${n}`, key: `k${n % 5}` }))
+
+const counting = (seen: Record<string, string[]>, name: string, order: "key" | "none"): Consumer =>
+  consume("/queue/orders", { consumer: "billing", ...soon, order, name, prefetch: 10 }, async ({ id }) => {
+    seen[name] = [...(seen[name] ?? []), id]
+    await pause(2)
+  })
+
+describe("two instances", () => {
+  it("with order key: one works, the other stands by, and takes over where it stopped", async () => {
+    const seen: Record<string, string[]> = {}
+    const first = bench.start(counting(seen, "a", "key"))
+    await eventually(() => expect(bench.logs.filter(({ text }) => text === "subscribed")).toHaveLength(1))
+    bench.start(counting(seen, "b", "key"))
+    await bench.send(...many(100))
+    await eventually(() => expect(seen["a"]?.length).toBeGreaterThan(20))
+    expect(seen["b"]).toBeUndefined()
+    await first.stop()
+    await eventually(() => expect(new Set([...(seen["a"] ?? []), ...(seen["b"] ?? [])]).size).toBe(100))
+    expect([...(seen["a"] ?? []), ...(seen["b"] ?? [])]).toHaveLength(100)
+    for (const key of [0, 1, 2, 3, 4]) {
+      const order = [...(seen["a"] ?? []), ...(seen["b"] ?? [])]
+        .map((id) => Number(id.slice(1)))
+        .filter((n) => n % 5 === key)
+      expect(order).toEqual(order.toSorted((x, y) => x - y))
+    }
+  })
+
+  it("with order none: both work", async () => {
+    const seen: Record<string, string[]> = {}
+    bench.start(counting(seen, "a", "none"))
+    bench.start(counting(seen, "b", "none"))
+    await eventually(() => expect(bench.logs.filter(({ text }) => text === "subscribed")).toHaveLength(2))
+    await bench.send(...many(200))
+    await eventually(() => expect((seen["a"]?.length ?? 0) + (seen["b"]?.length ?? 0)).toBe(200))
+    expect(seen["a"]?.length).toBeGreaterThan(60)
+    expect(seen["b"]?.length).toBeGreaterThan(60)
+  })
+})
+
+describe("a stop", () => {
+  it("lets handlers under way finish, and leaves the rest to the broker", async () => {
+    const done: string[] = []
+    const options = { consumer: "billing", ...soon, parallel: 1 }
+    const handler = async ({ id }: { readonly id: string }) => {
+      await pause(100)
+      done.push(id)
+    }
+    const running = bench.start(consume("/queue/orders", options, handler))
+    await bench.send({ id: "a" }, { id: "b" })
+    await pause(50)
+    await running.stop()
+    expect(done).toEqual(["a"])
+    expect((await bench.rows()).map(({ state }) => state)).toEqual(["handled"])
+    bench.start(consume("/queue/orders", options, handler))
+    await eventually(() => expect(done).toEqual(["a", "b"]))
+  })
+
+  it("interrupts a handler that is over the deadline: its signal is aborted and nothing is recorded", async () => {
+    let aborted = false
+    let begun = false
+    const running = bench.start(
+      consume("/queue/orders", { consumer: "billing", ...soon, drainTimeout: "50 millis" }, ({ signal }) => {
+        begun = true
+        signal.addEventListener("abort", () => {
+          aborted = true
+        })
+        return new Promise(() => {})
+      }),
+    )
+    await bench.send({ id: "a" })
+    await eventually(() => expect(begun).toBe(true))
+    const began = performance.now()
+    await running.stop()
+    expect(performance.now() - began).toBeLessThan(2000)
+    expect(aborted).toBe(true)
+    expect(await bench.rows()).toEqual([])
+  })
+
+  it("ends a pause's waiting, too", async () => {
+    const running = bench.start(
+      consume("/queue/orders", { consumer: "billing", retry: soon.retry, pauseAfter: 1 }, () =>
+        Promise.reject("no"),
+      ),
+    )
+    await bench.send(...many(20))
+    await eventually(() => expect(bench.logs.map(({ text }) => text)).toContain("paused"))
+    const began = performance.now()
+    await running.stop()
+    expect(performance.now() - began).toBeLessThan(2000)
+  })
+})
+
+it("an outage of the broker: resubscribes, drops stale acknowledgements, and has each effect once", async () => {
+  const effects: string[] = []
+  bench.start(
+    consume("/queue/orders", { consumer: "billing", ...soon, parallel: 2 }, async ({ id }) => {
+      await pause(3)
+      effects.push(id)
+    }),
+  )
+  await bench.send(...many(100))
+  for (let cut = 0; cut < 5; cut++) {
+    await pause(40)
+    bench.broker.cut()
+  }
+  await eventually(async () =>
+    expect((await bench.rows()).filter(({ state }) => state === "handled")).toHaveLength(100),
+  )
+  expect(effects).toHaveLength(100)
+  for (const key of [0, 1, 2, 3, 4]) {
+    const order = effects.map((id) => Number(id.slice(1))).filter((n) => n % 5 === key)
+    expect(order).toEqual(order.toSorted((x, y) => x - y))
+  }
+})
+
+describe("a handler that takes its process down", () => {
+  it("is not begun a fourth time", async () => {
+    const done: string[] = []
+    // Three processes that recorded the start and were never heard of again.
+    const scope = { consumer: "billing", queue: "orders" }
+    const arrival = {
+      messageId: "crash",
+      destination: "/queue/orders",
+      key: "k",
+      headers: {},
+      body: new Uint8Array(),
+    }
+    const crashes = Effect.gen(function* () {
+      const inbox = yield* Inbox
+      for (const id of ["1", "2", "3"]) {
+        yield* inbox.join({ ...scope, id, name: id }, 1, true)
+        yield* inbox.start(scope, arrival)
+      }
+    })
+    bench.start(
+      Effect.andThen(
+        crashes,
+        consume("/queue/orders", { ...scope, ...soon }, async ({ id }) => {
+          done.push(id)
+        }),
+      ) as unknown as Consumer,
+    )
+    await bench.send({ id: "crash", key: "k" }, { id: "after", key: "k" }, { id: "other" })
+    await eventually(() => expect(done.toSorted()).toEqual(["after", "other"]))
+    const row = (await bench.rows()).find(({ arrival }) => arrival.messageId === "crash")
+    expect(row).toMatchObject({
+      state: "dead",
+      lastError: expect.stringMatching(/begun 3 times and never ended/),
+    })
+  })
+})
+
+it("fails at once over what waiting cannot change", async () => {
+  const short = consume("/queue/orders", { consumer: "billing", retention: "1 minute" }, async () => {})
+  expect(await bench.start(short).ended).toMatch(/`retention` \(1m\) is shorter than/)
+})
