@@ -43,7 +43,6 @@ const begin = <A>(
   let handle: Revocable | undefined
   let committed = () => {}
   let failed: { readonly cause: unknown } | undefined
-  let disconnected = false
 
   const isOver = () => stage === "over"
 
@@ -69,7 +68,6 @@ const begin = <A>(
       // The driver has given the connection up already: what it would send now would reach another transaction.
       if (isOver()) return NEVER
       if ((await look(raw)) === "gone") {
-        disconnected = true
         // postgres.js has seen it too and rejects by itself; the others must be let go.
         if (isPostgresJs(own.client)) return NEVER
       } else failed = { cause }
@@ -93,7 +91,7 @@ const begin = <A>(
         : handle === undefined
           ? "begin a transaction"
           : "finish a transaction"
-      return Effect.fail(storeError(doing, error, disconnected))
+      return Effect.fail(storeError(doing, error))
     },
   )
   return {

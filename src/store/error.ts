@@ -53,12 +53,8 @@ export const isDisconnection = (thrown: unknown): boolean => {
     : LAST_WORDS.test(code) || GONE.has(code)
 }
 
-/** Sorts whatever a statement threw; `doing` completes "could not …". `disconnected` where the caller knows better. */
-export const storeError = (
-  doing: string,
-  thrown: unknown,
-  disconnected = isDisconnection(thrown),
-): StoreError => {
+/** Sorts whatever a statement threw; `doing` completes "could not …". */
+export const storeError = (doing: string, thrown: unknown): StoreError => {
   const cause = rootOf(thrown)
   const code = codeOf(cause)
   const words = cause instanceof Error ? cause.message : String(cause)
@@ -68,7 +64,7 @@ export const storeError = (
       message: `could not ${doing}: ${words}; run "drizzle-outbox migrate" on this database`,
       cause,
     })
-  const later = disconnected || (code !== undefined && NOT_NOW.test(code))
+  const later = isDisconnection(cause) || (code !== undefined && NOT_NOW.test(code))
   const reason = later ? "unavailable" : "statement"
   return new StoreError({ reason, message: `could not ${doing}: ${words}`, cause })
 }

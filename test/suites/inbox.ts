@@ -410,7 +410,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
         assert.deepStrictEqual(yield* states(harness), ["a started"])
         yield* park(harness, arrival("a"), 0)
         const [row] = yield* harness.rows
-        assert.deepStrictEqual([row?.state, row?.started, row?.attempts], ["parked", 1, 1])
+        assert.deepStrictEqual([row?.state, row?.started, row?.attempts], ["parked", 0, 1])
       }))
 
     test("writes to the outbox with the transaction or not at all", (harness) =>
