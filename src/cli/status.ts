@@ -14,8 +14,7 @@ import { counted } from "./table.ts"
 
 export const statusCommand = defineCommand({
   name: "status",
-  summary:
-    "Shows what waits, what was given up, what is held and by whom the work is done: relays and the outbox, consumers and the inbox.",
+  summary: "Shows what waits, what was given up, what is held and who works, in outbox and inbox.",
   details:
     "Counts are exact, read from partial indexes: a backlog of a million takes a fraction of a second. The oldest age leaves out messages that are delayed on purpose.",
   settings: ["databaseUrl", "schema"],
