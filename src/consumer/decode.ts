@@ -47,7 +47,8 @@ const raw: Decoder = (body, headers) => {
   return type.startsWith("text/") ? text(body) : body
 }
 
-const isJson = (type: string) => type === "" || type === "application/json" || type.endsWith("+json")
+export const isJson = (type: string): boolean =>
+  type === "" || type === "application/json" || type.endsWith("+json")
 
 const contentTypeOf = (headers: Readonly<Record<string, string>>): string =>
   (headers["content-type"] ?? "").split(";")[0]?.trim().toLowerCase() ?? ""
