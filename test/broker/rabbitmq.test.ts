@@ -6,10 +6,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Redacted } from "effect"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
-import type { Outgoing } from "../../src/broker/broker.ts"
+import type { Incoming, Outgoing, Subscription } from "../../src/broker/broker.ts"
 import { publish } from "../../src/broker/publish.ts"
 import { layerStomp, type StompOptions } from "../../src/broker/stomp/stomp.ts"
 import { brokerSuite, connector, eventually, outgoing, settled } from "../suites/broker.ts"
+import { lingerSuite } from "../suites/linger.ts"
 import { startProxy } from "../support/proxy.ts"
 import { type Rabbit, startRabbit } from "../support/rabbitmq.ts"
 import { rawStomp } from "../support/stomp-client.ts"
@@ -70,7 +71,13 @@ for (const [name, url] of [
 ] as const) {
   brokerSuite(name, {
     layer: () => layerStomp({ url: url() }),
-    features: { refusals, namesBeforeClosing: name.includes("TCP"), namedQueues: true },
+    features: {
+      refusals,
+      namesBeforeClosing: name.includes("TCP"),
+      namedQueues: true,
+      nackRequeues: true,
+      forgetLooks: false,
+    },
   })
 }
 
@@ -78,10 +85,10 @@ const opened: Array<() => Promise<void>> = []
 afterEach(async () => {
   for (const close of opened.splice(0)) await close()
 })
-const open = async (options: Partial<StompOptions> = {}) => {
+const open = async (options: Partial<StompOptions> = {}, subscription?: Subscription) => {
   const { open, closeAll } = connector(layerStomp({ url: rabbit.stompUrl, ...options }))
   opened.push(closeAll)
-  return open()
+  return open(subscription)
 }
 const failure = (options: Partial<StompOptions>) =>
   open(options).then(
@@ -398,6 +405,112 @@ describe("TLS", () => {
     await open({ url, tls: { rejectUnauthorized: false } })
   })
 })
+
+const management = async (path: string, init: { method?: string; body?: unknown } = {}) => {
+  const response = await fetch(`${rabbit.managementUrl}/api${path}`, {
+    method: init.method ?? "GET",
+    headers: {
+      authorization: `Basic ${Buffer.from(`${rabbit.user}:${rabbit.password}`).toString("base64")}`,
+      "content-type": "application/json",
+    },
+    ...(init.body !== undefined && { body: JSON.stringify(init.body) }),
+  })
+  return { status: response.status, body: response.ok ? await response.text() : "" }
+}
+const queueOf = async (name: string) => {
+  const { status, body } = await management(`/queues/%2F/${name}`)
+  return status === 200 ? (JSON.parse(body) as Record<string, unknown>) : undefined
+}
+
+describe("named queues", () => {
+  const subscriptions: ReadonlyArray<[string, () => Subscription]> = [
+    ["/topic", () => ({ destination: `/topic/t-${randomUUID()}`, queue: `n-${randomUUID()}` })],
+    [
+      "/exchange",
+      () => ({ destination: `/exchange/amq.direct/k-${randomUUID()}`, queue: `n-${randomUUID()}` }),
+    ],
+    [
+      "a quorum queue",
+      () => ({
+        destination: `/topic/t-${randomUUID()}`,
+        queue: `n-${randomUUID()}`,
+        headers: { "x-queue-type": "quorum" },
+      }),
+    ],
+  ]
+
+  it.each(subscriptions)("of %s outlive every end but `forget`", async (_, make) => {
+    const subscription = make()
+    const name = subscription.queue as string
+    const sender = (await open()).connection
+    const ends: ReadonlyArray<
+      (opened: Awaited<ReturnType<typeof open>>, close: () => Promise<void>) => unknown
+    > = [(_, close) => close(), ({ close }) => close(), ({ connection }) => connection.destroy()]
+    for (const end of ends) {
+      const opened = await open({}, subscription)
+      const { close } = await opened.subscribe(subscription)
+      await end(opened, close)
+      await opened.close()
+      expect(await queueOf(name)).toMatchObject({ durable: true, auto_delete: false })
+    }
+    if (subscription.headers !== undefined) {
+      expect(await queueOf(name)).toMatchObject({ type: "quorum" })
+    }
+    await settled(sender, [outgoing({ destination: subscription.destination, body: "kept" })])
+    const reader = await open({}, subscription)
+    const { received } = await reader.subscribe(subscription)
+    await eventually(() => expect(received).toHaveLength(1))
+    await reader.close()
+    await Effect.runPromise((await open({}, subscription)).connection.forget(subscription))
+    expect(await queueOf(name)).toBeUndefined()
+    expect(kinds(await settled(sender, [outgoing({ destination: "/queue/ok" })]))).toEqual(["Confirmed"])
+  })
+
+  it("of a broker that lost its data are declared again by the next subscription", async () => {
+    const subscription = { destination: `/topic/t-${randomUUID()}`, queue: `n-${randomUUID()}` }
+    const first = await open({}, subscription)
+    await first.subscribe(subscription)
+    await management(`/queues/%2F/${subscription.queue}`, { method: "DELETE" })
+    await eventually(async () => expect(await queueOf(subscription.queue)).toBeUndefined())
+    const { subscribe, connection } = await open({}, subscription)
+    const { received } = await subscribe(subscription)
+    await settled(connection, [outgoing({ destination: subscription.destination, body: "again" })])
+    await eventually(() => expect(received).toHaveLength(1))
+  })
+
+  it("declared with a single active consumer hand over in order, read as /amq/queue", async () => {
+    const name = `sac-${randomUUID()}`
+    await management(`/queues/%2F/${name}`, {
+      method: "PUT",
+      body: { durable: true, arguments: { "x-single-active-consumer": true } },
+    })
+    await management(`/bindings/%2F/e/amq.topic/q/${name}`, { method: "POST", body: { routing_key: name } })
+    const subscription = { destination: `/amq/queue/${name}`, prefetch: 4, exclusive: true }
+    const [first, second] = [await open({}, subscription), await open({}, subscription)]
+    const one = await first.subscribe(subscription)
+    const two = await second.subscribe(subscription)
+    const { connection } = await open()
+    await settled(
+      connection,
+      Array.from({ length: 8 }, (_, n) => outgoing({ destination: `/topic/${name}`, body: String(n) })),
+    )
+    const texts = (received: ReadonlyArray<Incoming>) =>
+      received.map(({ body }) => Buffer.from(body).toString())
+    await eventually(() => expect(texts(one.received)).toEqual(["0", "1", "2", "3"]))
+    one.received[0]?.ack()
+    one.received[2]?.ack()
+    await eventually(() => expect(one.received).toHaveLength(6))
+    expect(two.received).toHaveLength(0)
+    first.connection.destroy()
+    await eventually(() => expect(texts(two.received)).toEqual(["1", "3", "4", "5"]))
+    expect(two.received.map(({ redelivered }) => redelivered)).toEqual([true, true, true, true])
+    for (const message of two.received) message.ack()
+    await eventually(() => expect(texts(two.received)).toEqual(["1", "3", "4", "5", "6", "7"]))
+  })
+})
+
+lingerSuite("RabbitMQ", { url: () => rabbit.stompUrl, heartbeats: [1000, 3000] })
+lingerSuite("RabbitMQ over WebSocket", { url: () => rabbit.wsUrl, heartbeats: [3000] })
 
 // These take the broker away, so they come last.
 describe("a broker in trouble", () => {

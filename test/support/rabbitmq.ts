@@ -192,6 +192,11 @@ const startLocal = async (folder: string, options: RabbitOptions): Promise<Rabbi
     clearTimeout(late)
     // Helpers of the virtual machine (inet_gethost, erl_child_setup) end by themselves, or here.
     signalGroup(child.pid, "SIGKILL")
+    // A large process takes its time to die, and its ports and its name with it.
+    for (let tries = 0; tries < 200; tries++) {
+      if (!(await listening(stomp)) && !(await listening(ws)) && !(await listening(management))) break
+      await sleep(50)
+    }
     server = undefined
     rmSync(join(home, "server.pgid"), { force: true })
   }
