@@ -22,14 +22,30 @@ export const loadHandler = (named: ModuleExport): Effect.Effect<LoadedHandler, C
       return yield* new CliError({
         message: `${named.module} is TypeScript, which Node ${process.versions.node} does not run: build it first, or use Node 22.18 or newer`,
       })
-    const loaded = yield* Effect.tryPromise({
-      try: () => import(url) as Promise<Readonly<Record<string, unknown>>>,
-      catch: (error) => failed(named.module, error),
-    })
-    return yield* pick(named, loaded)
+    return yield* pick(named, yield* load(named.module, url))
   })
 
-const pick = (named: ModuleExport, loaded: Readonly<Record<string, unknown>>) => {
+type Exports = Readonly<Record<string, unknown>>
+
+/** A module may wait at its top for what never comes: then nothing is left to run, and Node would end without a word. */
+const load = (module: string, url: string): Effect.Effect<Exports, CliError> =>
+  Effect.callback<Exports, CliError>((resume) => {
+    const stuck = () =>
+      resume(
+        Effect.fail(
+          new CliError({ message: `could not load ${module}: it awaits something that never comes` }),
+        ),
+      )
+    process.once("beforeExit", stuck)
+    import(url)
+      .then(
+        (loaded: Exports) => resume(Effect.succeed(loaded)),
+        (error) => resume(Effect.fail(failed(module, error))),
+      )
+      .finally(() => process.off("beforeExit", stuck))
+  })
+
+const pick = (named: ModuleExport, loaded: Exports) => {
   // Of a CommonJS module Node may see nothing but its default export.
   const whole = loaded["default"]
   const inner = typeof whole === "object" && whole !== null ? (whole as Record<string, unknown>) : {}

@@ -46,6 +46,7 @@ const MODULES: Readonly<Record<string, string>> = {
   "syntax.mjs": `export const = 3`,
   "lacks.mjs": `import "no-such-package"`,
   "nothing.mjs": ``,
+  "endless.mjs": `await new Promise(() => {})`,
   "typed.ts": `export const handleOrder = async (message: { id: string }): Promise<void> => {}`,
 }
 
@@ -277,6 +278,7 @@ describe("consumer", () => {
     ],
     ["./syntax.mjs /topic/a", /could not load \.\/syntax\.mjs: SyntaxError: Unexpected token '='\n$/],
     ["./lacks.mjs /topic/a", /could not load \.\/lacks\.mjs: Cannot find package 'no-such-package' /],
+    ["./endless.mjs /topic/a", /could not load \.\/endless\.mjs: it awaits something that never comes\n$/],
     ["./promise.mjs /topic/a q r", /it takes no argument "r"/],
     ["./promise.mjs /topic/a --parallel 0", /--parallel \(OUTBOX_PARALLEL\) is "0": expected a whole number/],
     ["./promise.mjs /topic/a --inbox-retention 1m", /`retention` \(1m\) is shorter than the 50 tries/],
