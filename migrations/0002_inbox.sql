@@ -21,7 +21,8 @@ CREATE TABLE "outbox"."inbox" (
   -- Only while parked or dead.
   "headers" json,
   "body" bytea,
-  CONSTRAINT "inbox_pkey" PRIMARY KEY ("consumer", "message_id"),
+  -- The id first: with the consumer first, a plan made on a small table could read all of a consumer's rows by this index.
+  CONSTRAINT "inbox_pkey" PRIMARY KEY ("message_id", "consumer"),
   CONSTRAINT "inbox_state_check" CHECK ("state" IN ('started', 'handled', 'parked', 'dead'))
 ) WITH (
   autovacuum_vacuum_scale_factor = 0.01,
@@ -67,7 +68,7 @@ CREATE TABLE "outbox"."subscriptions" (
 ) WITH (fillfactor = 50, vacuum_truncate = off);
 
 -- The functions are plpgsql because each of their statements sees what was committed while the one before it waited for
--- a lock (READ COMMITTED), in one round trip. Without sequential scans: a plan made while the table was small is kept.
+-- a lock (READ COMMITTED), in one round trip. Their plans are kept, so they must be right for a table of any size.
 
 -- The advisory lock of a key, held until the transaction ends. Whoever claims, parks, resumes or buries takes it first.
 CREATE FUNCTION "outbox"."inbox_lock_of"("consumer" text, "queue" text, "key" text) RETURNS bigint
@@ -78,8 +79,11 @@ $$;
 -- Claims arrivals, a JSON array of {"i": message id, "d": destination, "k": key or null}; gives fresh, settled or behind
 -- for each, in their order.
 CREATE FUNCTION "outbox"."inbox_claim"("consumer" text, "queue" text, "arrivals" json, "ordered" boolean) RETURNS SETOF text
-LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
+DECLARE
+  a record;
+  claims text[] := array_fill(NULL::text, ARRAY[json_array_length($3)]);
 BEGIN
   -- In the locks' own order, and then in the ids': two batches cannot wait for each other.
   IF $4 THEN
@@ -87,35 +91,30 @@ BEGIN
     FROM (SELECT DISTINCT "outbox"."inbox_lock_of"($1, $2, a."k") AS "lock"
           FROM json_to_recordset($3) AS a ("k" text) WHERE a."k" IS NOT NULL ORDER BY 1) AS l;
   END IF;
-  RETURN QUERY
-    WITH arrival AS MATERIALIZED (
-      SELECT a.*, row_number() OVER (PARTITION BY a."i" ORDER BY a."ordinal") AS "nth",
-        $4 AND a."k" IS NOT NULL AND EXISTS (
-          SELECT FROM "outbox"."inbox" p
-          WHERE p."consumer" = $1 AND p."queue" = $2 AND p."key" = a."k" AND p."state" = 'parked') AS "behind"
-      FROM ROWS FROM (json_to_recordset($3) AS ("i" text, "d" text, "k" text))
-        WITH ORDINALITY AS a ("i", "d", "k", "ordinal")
-    ), claimed AS (
-      INSERT INTO "outbox"."inbox" AS m ("consumer", "message_id", "queue", "destination", "key", "state", "finished_at")
-      SELECT $1, a."i", $2, a."d", a."k", 'handled', clock_timestamp()
-      FROM arrival a WHERE NOT a."behind" AND a."nth" = 1 ORDER BY a."i" COLLATE "C"
-      ON CONFLICT ("consumer", "message_id") DO UPDATE SET "state" = 'handled', "finished_at" = clock_timestamp()
-        WHERE m."state" = 'started'
-      RETURNING m."message_id"
-    )
-    SELECT CASE
-      WHEN a."nth" = 1 AND c."message_id" IS NOT NULL THEN 'fresh'
-      WHEN a."behind" AND NOT EXISTS (
+  FOR a IN
+    SELECT * FROM ROWS FROM (json_to_recordset($3) AS ("i" text, "d" text, "k" text)) WITH ORDINALITY AS r ("i", "d", "k", "ordinal")
+    ORDER BY r."i" COLLATE "C", r."ordinal"
+  LOOP
+    IF $4 AND a."k" IS NOT NULL AND EXISTS (
+      SELECT FROM "outbox"."inbox" p
+      WHERE p."consumer" = $1 AND p."queue" = $2 AND p."key" = a."k" AND p."state" = 'parked') THEN
+      claims[a."ordinal"] := CASE WHEN EXISTS (
         SELECT FROM "outbox"."inbox" m
-        WHERE m."consumer" = $1 AND m."message_id" = a."i" AND m."state" <> 'started') THEN 'behind'
-      ELSE 'settled' END
-    FROM arrival a LEFT JOIN claimed c ON c."message_id" = a."i"
-    ORDER BY a."ordinal";
+        WHERE m."consumer" = $1 AND m."message_id" = a."i" AND m."state" <> 'started') THEN 'settled' ELSE 'behind' END;
+    ELSE
+      INSERT INTO "outbox"."inbox" AS m ("consumer", "message_id", "queue", "destination", "key", "state", "finished_at")
+      VALUES ($1, a."i", $2, a."d", a."k", 'handled', clock_timestamp())
+      ON CONFLICT ("consumer", "message_id") DO UPDATE SET "state" = 'handled', "finished_at" = clock_timestamp()
+        WHERE m."state" = 'started';
+      claims[a."ordinal"] := CASE WHEN FOUND THEN 'fresh' ELSE 'settled' END;
+    END IF;
+  END LOOP;
+  RETURN QUERY SELECT unnest(claims);
 END $$;
 
 -- Makes the first parked message of a key due, if it waits behind another: the first above "position", else the first.
 CREATE FUNCTION "outbox"."inbox_promote"("consumer" text, "queue" text, "key" text, "position" bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   head record;
@@ -137,7 +136,7 @@ END $$;
 
 -- Claims a parked message. False when it is parked no more, or when another transaction is resuming it.
 CREATE FUNCTION "outbox"."inbox_resume"("consumer" text, "message_id" text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   found_row record;
@@ -145,15 +144,16 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtextextended($2 COLLATE "C", hashtextextended($1 COLLATE "C", 8))) THEN
     RETURN false;
   END IF;
+  -- Not the bare column: the plan must take the primary key, and no index of what is parked.
   SELECT m."queue", m."key" INTO found_row FROM "outbox"."inbox" m
-  WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" = 'parked';
+  WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" || '' = 'parked';
   IF NOT FOUND THEN RETURN false; END IF;
   IF found_row."key" IS NOT NULL THEN
     PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, found_row."queue", found_row."key"));
   END IF;
   UPDATE "outbox"."inbox" m
   SET "state" = 'handled', "finished_at" = clock_timestamp(), "available_at" = NULL, "headers" = NULL, "body" = NULL
-  WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" = 'parked'
+  WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" || '' = 'parked'
   RETURNING m."queue", m."key", m."position" INTO found_row;
   IF NOT FOUND THEN RETURN false; END IF;
   PERFORM "outbox"."inbox_promote"($1, found_row."queue", found_row."key", found_row."position");
@@ -164,7 +164,7 @@ END $$;
 CREATE FUNCTION "outbox"."inbox_park"(
   "consumer" text, "queue" text, "message_id" text, "destination" text, "key" text, "headers" json, "body" bytea,
   "attempts" integer, "error" text, "millis" double precision
-) RETURNS void LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+) RETURNS void LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   due timestamptz := clock_timestamp() + $10 * interval '1 millisecond';
@@ -188,7 +188,7 @@ END $$;
 CREATE FUNCTION "outbox"."inbox_bury"(
   "consumer" text, "queue" text, "message_id" text, "destination" text, "key" text, "headers" json, "body" bytea,
   "attempts" integer, "error" text
-) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   buried record;

@@ -132,7 +132,7 @@ export const outboxSchema = (name: string) => {
       body: bytea("body"),
     },
     (t) => [
-      primaryKey({ name: "inbox_pkey", columns: [t.consumer, t.messageId] }),
+      primaryKey({ name: "inbox_pkey", columns: [t.messageId, t.consumer] }),
       index("inbox_parked").on(t.consumer, t.queue, t.key, t.position).where(sql`"state" = 'parked'`),
       index("inbox_due")
         .on(t.consumer, t.queue, t.availableAt, t.position)
