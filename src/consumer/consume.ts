@@ -65,15 +65,15 @@ export type DecodedBody<S extends BodySchema> = S extends Schema.Top
  * happen again: hand `id` on as an idempotency key. It takes `parallel` connections of the database, and two more.
  */
 export const consume: {
-  <S extends BodySchema, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+  <S extends BodySchema, Tx extends AnyTransaction = AnyTransaction, R = Transaction>(
     source: Source<unknown>,
     options: ConsumerOptions & { readonly schema: S },
-    handler: (message: Handling<DecodedBody<S>, Tx>) => HandlerResult<E, R>,
+    handler: (message: Handling<DecodedBody<S>, Tx>) => HandlerResult<unknown, R>,
   ): Consumer<Exclude<R, Transaction>>
-  <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+  <Body = unknown, Tx extends AnyTransaction = AnyTransaction, R = Transaction>(
     source: Source<Body>,
     options: ConsumerOptions,
-    handler: (message: Handling<Body, Tx>) => HandlerResult<E, R>,
+    handler: (message: Handling<Body, Tx>) => HandlerResult<unknown, R>,
   ): Consumer<Exclude<R, Transaction>>
 } = (source: Source<unknown>, options: ConsumerOptions, handler: (message: never) => unknown) =>
   define<never>(source, options, {
@@ -88,15 +88,15 @@ export const consume: {
  * those that fail again are parked. Otherwise as `consume`.
  */
 export const consumeBatch: {
-  <S extends BodySchema, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+  <S extends BodySchema, Tx extends AnyTransaction = AnyTransaction, R = Transaction>(
     source: Source<unknown>,
     options: ConsumerOptions & { readonly batch?: BatchOptions; readonly schema: S },
-    handler: (messages: ReadonlyArray<Message<DecodedBody<S>>>, work: Work<Tx>) => HandlerResult<E, R>,
+    handler: (messages: ReadonlyArray<Message<DecodedBody<S>>>, work: Work<Tx>) => HandlerResult<unknown, R>,
   ): Consumer<Exclude<R, Transaction>>
-  <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never, R = never>(
+  <Body = unknown, Tx extends AnyTransaction = AnyTransaction, R = Transaction>(
     source: Source<Body>,
     options: ConsumerOptions & { readonly batch?: BatchOptions },
-    handler: (messages: ReadonlyArray<Message<Body>>, work: Work<Tx>) => HandlerResult<E, R>,
+    handler: (messages: ReadonlyArray<Message<Body>>, work: Work<Tx>) => HandlerResult<unknown, R>,
   ): Consumer<Exclude<R, Transaction>>
 } = (
   source: Source<unknown>,
@@ -114,10 +114,10 @@ export const consumeBatch: {
  * the message in it (`delivery.save(tx)`). The handler returns `delivery.ack()` or `delivery.nack()`; when it returns
  * neither, that is a failed try.
  */
-export const consumeDelivery = <E = never, R = never>(
+export const consumeDelivery = <R = never>(
   source: Source<unknown>,
   options: ConsumerOptions,
-  handler: (delivery: Delivery) => Effect.Effect<Settled, E, R> | PromiseLike<Settled> | Settled,
+  handler: (delivery: Delivery) => Effect.Effect<Settled, unknown, R> | PromiseLike<Settled> | Settled,
 ): Consumer<R> => define(source, options, { _tag: "Delivery", call: handler })
 
 const define = <R>(
