@@ -40,7 +40,7 @@ export interface Parked {
 export interface Due {
   /** In the order in which they are due. */
   readonly parked: ReadonlyArray<Parked>
-  /** Milliseconds until the next one is; undefined when nothing is parked. */
+  /** Milliseconds until the first that is not among them is due, 0 when it is; undefined without one. */
   readonly nextMillis: number | undefined
 }
 
