@@ -21,7 +21,7 @@ const refusals = [
   {
     scope: "message",
     message: { headers: { transaction: "none" } },
-    words: /^Invalid transaction id: none$/,
+    words: /belongs to STOMP/,
     closes: false,
   },
   { scope: "message", message: { headers: { priority: "high" } }, words: /priority/, closes: false },

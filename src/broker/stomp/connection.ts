@@ -11,13 +11,14 @@ import {
 import { clientIdFor } from "./activemq.ts"
 import { failedToConnect, refusedToConnect } from "./connect-error.ts"
 import type { Endpoint } from "./endpoint.ts"
-import { bodyLength, encodeSend } from "./frame.ts"
+import { bodyLength, encodeFrame, encodeSend } from "./frame.ts"
 import { agreed, termsFor } from "./heartbeat.ts"
 import type { Frame } from "./parser.ts"
 import { profileOf, type StompProfile } from "./profile.ts"
 import { blamesContent, type ErrorMeaning, meaningOf, wordsOf } from "./refusal.ts"
 import { openSession, type Session, type SessionEnd, type SessionOptions } from "./session.ts"
 import { makeSubscriptions } from "./subscriptions.ts"
+import { makeTransactions, runsOf } from "./transactions.ts"
 
 export interface StompConnectionOptions extends SessionOptions {
   /** Milliseconds for the socket, TLS and CONNECTED together, and for the receipt of a subscription. */
@@ -139,6 +140,7 @@ const makeConnection = (
     Deferred.doneUnsafe(ending, Effect.succeed(how))
   }
 
+  const transactions = makeTransactions()
   const subscriptions = makeSubscriptions({
     profile,
     write: session.write,
@@ -153,9 +155,11 @@ const makeConnection = (
 
   const onReceipt = (id: string) => {
     const receipt = Number(id)
-    const found = inFlight.get(receipt)
-    if (found !== undefined) settle(receipt, found, confirmed)
-    else subscriptions.onReceipt(id)
+    for (const member of transactions.onReceipt(receipt) ?? [receipt]) {
+      const found = inFlight.get(member)
+      if (found !== undefined) settle(member, found, confirmed)
+    }
+    subscriptions.onReceipt(id)
   }
 
   /** Settles whatever the ERROR names; false when that is nobody. */
@@ -177,6 +181,8 @@ const makeConnection = (
     const meaning = meaningOf(frame)
     const receipt = frame.headers["receipt-id"]
     const sent = receipt === undefined ? undefined : inFlight.get(Number(receipt))
+    // What of it was kept nobody knows; alone and without a transaction, each message says why.
+    if (transactions.isCommit(Number(receipt))) return end({ reason: "error", words })
     if (subscriptions.onError(receipt, meaning, words)) {
       if (meaning._tag === "named" && meaning.closes) end({ reason: "error", words })
       return
@@ -233,7 +239,8 @@ const makeConnection = (
       return { reason: "error", words: `${endpoint.label} sent what is no STOMP: ${how.words}` }
     }
     if (how._tag === "silent") {
-      return { reason: "outage", words: `no sign of life from ${endpoint.label} for ${how.milliseconds} ms` }
+      const words = `no sign of life from ${endpoint.label} for ${how.milliseconds} ms`
+      return { reason: "outage", words, silentMillis: how.milliseconds }
     }
     if (how.said !== undefined && blamesContent(how.said)) {
       return { reason: "error", words: `${endpoint.label} closed the connection: ${how.said}` }
@@ -257,22 +264,43 @@ const makeConnection = (
       })
       return
     }
-    for (let index = 0; index < batch.length; index++) {
-      const message = batch[index] as Outgoing
-      const receipt = ++receipts
-      const entry: InFlight = { message, index, settle: tell }
-      inFlight.set(receipt, entry)
-      const impossible = profile.impossible(message)
-      const frame = impossible === undefined ? encodeSend(message, receipt, profile.idHeader) : undefined
-      if (frame !== undefined) {
-        session.write(frame)
+    for (const { from, to } of runsOf(batch, profile.transaction)) {
+      if (to - from === 1) {
+        post(batch, from, tell, undefined)
         continue
       }
-      const { scope, words } = impossible ?? unspeakable
-      queueMicrotask(() => {
-        if (inFlight.has(receipt)) settle(receipt, entry, { _tag: "Refused", scope, words })
-      })
+      const commit = ++receipts
+      const transaction = String(commit)
+      session.write(encodeFrame("BEGIN", { transaction }))
+      const members = Array.from({ length: to - from }, (_, n) => post(batch, from + n, tell, transaction))
+      transactions.sent(commit, members)
+      session.write(encodeFrame("COMMIT", { transaction, receipt: transaction }))
     }
+  }
+
+  /** Sends one message and returns its receipt. */
+  const post = (
+    batch: ReadonlyArray<Outgoing>,
+    index: number,
+    tell: InFlight["settle"],
+    transaction: string | undefined,
+  ): number => {
+    const message = batch[index] as Outgoing
+    const receipt = ++receipts
+    const entry: InFlight = { message, index, settle: tell }
+    inFlight.set(receipt, entry)
+    const impossible = profile.impossible(message)
+    const frame =
+      impossible === undefined ? encodeSend(message, receipt, profile.idHeader, transaction) : undefined
+    if (frame !== undefined) {
+      session.write(frame)
+      return receipt
+    }
+    const { scope, words } = impossible ?? unspeakable
+    queueMicrotask(() => {
+      if (inFlight.has(receipt)) settle(receipt, entry, { _tag: "Refused", scope, words })
+    })
+    return receipt
   }
 
   const close = Effect.suspend(() => {

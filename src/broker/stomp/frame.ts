@@ -26,10 +26,12 @@ export const encodeSend = (
   message: Outgoing,
   receipt: number,
   idHeader: string | undefined,
+  transaction?: string,
 ): string | Buffer | undefined => {
   const { body, headers, contentType } = message
   const length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength
   let head = `SEND\ndestination:${escaped(message.destination)}\nreceipt:${receipt}\npersistent:true\ncontent-length:${length}\n`
+  if (transaction !== undefined) head += `transaction:${transaction}\n`
   if (contentType !== "") head += `content-type:${escaped(contentType)}\n`
   if (idHeader !== undefined) head += `${idHeader}:${escaped(message.id)}\n`
   for (const name in headers) head += `${escaped(name)}:${escaped(headers[name] as string)}\n`

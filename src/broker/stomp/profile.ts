@@ -22,6 +22,8 @@ export interface StompProfile extends BrokerProfile {
   readonly idHeader: string | undefined
   /** Body bytes above which some version of the broker closes the connection without a word, as configured by default. */
   readonly silentLimit: number
+  /** The most messages sent as one transaction, where that is faster than a confirmation each; 1 where it is not. */
+  readonly transaction: number
   /** The broker drops who is silent for so many times the interval agreed on. */
   readonly patience: number
   /** Why the broker would close the connection over this message without a word: it is not sent. */
@@ -43,6 +45,7 @@ const unknown = (server: string): StompProfile => ({
   idHeader: undefined,
   silentLimit: Number.POSITIVE_INFINITY,
   patience: Number.POSITIVE_INFINITY,
+  transaction: 1,
   impossible: () => undefined,
   subscribe: ({ destination, queue }) =>
     queue === undefined || isQueue(destination)

@@ -19,6 +19,7 @@ export const rabbitmq = (server: string): StompProfile => ({
   silentLimit: 4 * 1024 * 1024,
   // It looks once per interval and drops who was silent at two looks in a row.
   patience: 3,
+  transaction: 1,
   impossible: () => undefined,
   subscribe: ({ destination, queue, prefetch = 100 }) => ({
     destination,
