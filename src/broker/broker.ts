@@ -38,6 +38,8 @@ export type Settlement =
 export interface ConnectionEnd {
   readonly reason: "outage" | "error" | "closed"
   readonly words: string
+  /** Where silence was the end: how long nothing had been heard, which was twice what the broker had promised. */
+  readonly silentMillis?: number
 }
 
 /** What a broker guarantees on one connection. */

@@ -1,6 +1,13 @@
 /** Keeps the consumer subscribed: connects, waits for its turn, declares what it reads, and begins again when the connection has ended. */
 import { Effect } from "effect"
-import type { Broker, BrokerConnection, BrokerError, Incoming, Subscription } from "../broker/broker.ts"
+import type {
+  Broker,
+  BrokerConnection,
+  BrokerError,
+  ConnectionEnd,
+  Incoming,
+  Subscription,
+} from "../broker/broker.ts"
 import { giveHold, holdLost, takeHold } from "./membership.ts"
 import type { ConsumerState } from "./state.ts"
 
@@ -42,6 +49,7 @@ export const subscriptionLoop = Effect.fnUntraced(function* (
     state.connection = undefined
     if (ended._tag === "Failure") {
       const error = ended.failure
+      if (error.reason === "taken") state.connectionState = "standing by"
       if (!everSubscribed && !error.isRetryable) return yield* error
       yield* report(state, error)
       yield* giveHold(state, 0)
@@ -101,9 +109,7 @@ interface End {
 
 const stay = (state: ConsumerState, connection: BrokerConnection): Effect.Effect<End> => {
   const ended = connection.ended.pipe(
-    Effect.map(
-      ({ reason, words }): End => ({ words, lingerMillis: reason === "outage" ? lingerOf(connection) : 0 }),
-    ),
+    Effect.map((end): End => ({ words: end.words, lingerMillis: remainingLinger(connection, end) })),
   )
   if (!state.wanted) return ended
   const lost = holdLost(state).pipe(
@@ -113,6 +119,16 @@ const stay = (state: ConsumerState, connection: BrokerConnection): Effect.Effect
     }),
   )
   return Effect.raceFirst(ended, lost)
+}
+
+/** How long after this end the broker may still take the connection for alive, and keep what it has handed out. */
+const remainingLinger = (
+  connection: BrokerConnection,
+  { reason, silentMillis = 0 }: ConnectionEnd,
+): number => {
+  if (reason !== "outage") return 0
+  // The last sign of life from us came at most half the silence after the broker's own.
+  return Math.max(0, lingerOf(connection) - silentMillis / 2)
 }
 
 const lingerOf = ({ lingerMillis }: BrokerConnection): number =>
