@@ -3,6 +3,7 @@ import { parseArgs } from "node:util"
 import { type Bench, report } from "./support/bench.ts"
 
 const questions: Record<string, () => Promise<{ readonly bench: Bench }>> = {
+  "activemq-confirm": () => import("./activemq-confirm.ts"),
   drain: () => import("./drain.ts"),
   consume: () => import("./consume.ts"),
 }
