@@ -76,7 +76,7 @@ describe("relay", () => {
         assert.strictEqual(relays[0].broker.state, "connected")
         assert.match(relays[0].broker.server, /^RabbitMQ/)
         assert.isAbove(relays[0].leaseLeftSeconds, 0)
-      })
+      }, 30)
       program.child.kill("SIGINT")
       assert.strictEqual((await program.ended).code, 0)
     }))

@@ -108,11 +108,13 @@ const withWorld = async (test: (world: World) => Promise<void>) => {
           ...more,
         })
         started.push(process)
-        await eventually(() =>
-          assert.isTrue(
-            process.lines().some(({ message }) => message === "subscribed"),
-            process.stderr(),
-          ),
+        await eventually(
+          () =>
+            assert.isTrue(
+              process.lines().some(({ message }) => message === "subscribed"),
+              process.stderr(),
+            ),
+          30,
         )
         return process
       },
