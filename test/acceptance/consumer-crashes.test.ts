@@ -1,7 +1,8 @@
 /** Consumers as processes that are killed in mid-work: every effect once, every key in order. */
-import { afterEach, assert, describe, inject, it } from "@effect/vitest"
+import { afterEach, assert, describe, it } from "@effect/vitest"
 import {
   assertOnceInOrder,
+  brokers,
   effectCount,
   effectsDatabase,
   full,
@@ -22,12 +23,10 @@ const { messages: MESSAGES, kills: KILLS } = full
   : { messages: 4000, kills: 4 }
 const KEYS = 200
 
-const brokers = [{ name: "RabbitMQ", url: () => inject("rabbitmq").stompUrl }]
-
-describe.each(brokers)("a consumer on $name", ({ url }) => {
+describe.each(brokers)("a consumer on $name", ({ url, topic }) => {
   it(`killed ${KILLS} times in mid-work: every effect once, every key in order, nothing dead or stuck`, async () => {
     const database = await effectsDatabase(cleanups)
-    const destination = `/topic/${unique("orders")}`
+    const destination = topic(unique("orders"))
     let current: ConsumerProcess | undefined
     const start = () => {
       current = spawnConsumer({

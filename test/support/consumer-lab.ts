@@ -3,6 +3,7 @@ import { assert } from "@effect/vitest"
 import { drizzle } from "drizzle-orm/postgres-js"
 import type { Layer } from "effect"
 import postgres from "postgres"
+import { inject } from "vitest"
 import type { Broker, BrokerError } from "../../src/broker/broker.ts"
 import { layerStomp } from "../../src/broker/stomp/stomp.ts"
 import type { Consumer } from "../../src/consumer/consume.ts"
@@ -13,6 +14,16 @@ import { rawStomp } from "./stomp-client.ts"
 
 /** The numbers that the promises are made with; without it the same with smaller ones. */
 export const full = process.env["OUTBOX_TEST_FULL"] === "1"
+
+/** Brokers on which the same must hold; `topic` names one whose queue may be shared by instances. */
+export const brokers = [
+  { name: "RabbitMQ", url: () => inject("rabbitmq").stompUrl, topic: (name: string) => `/topic/${name}` },
+  {
+    name: "ActiveMQ",
+    url: () => inject("activemq").stompUrl,
+    topic: (name: string) => `/topic/VirtualTopic.${name}`,
+  },
+] as const
 
 export const unique = (name: string): string => `${name}-${Math.random().toString(36).slice(2, 8)}`
 
