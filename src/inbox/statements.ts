@@ -19,6 +19,13 @@ export const makeStatements = (schema: string) => {
   return {
     /** Without parameters, which would cost postgres.js a round trip of their own. Gives `claim` for each, in order. */
     claim: ({ consumer, queue }: InboxScope, arrivals: ReadonlyArray<Arrival>, ordered: boolean): SQL => {
+      const [only] = arrivals
+      if (arrivals.length === 1 && only !== undefined) {
+        const key = only.key === null ? "NULL" : literal(wellFormed(only.key))
+        return sql.raw(
+          `SELECT ${quoted}."inbox_claim_one"(${literal(consumer)}, ${literal(queue)}, ${literal(wellFormed(only.messageId))}, ${literal(wellFormed(only.destination))}, ${key}, ${ordered}) AS claim`,
+        )
+      }
       const json = JSON.stringify(
         arrivals.map(({ messageId, destination, key }) => ({
           i: wellFormed(messageId),
