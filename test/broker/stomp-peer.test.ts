@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from "node:net"
 import { Effect } from "effect"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { layerStomp } from "../../src/broker/stomp/stomp.ts"
-import { connector, outgoing, settled } from "../suites/broker.ts"
+import { connector, eventually, outgoing, settled } from "../suites/broker.ts"
 
 const CONNECTED = "CONNECTED\nversion:1.2\nheart-beat:0,0\nserver:RabbitMQ/3.10.8\n\n\0\n"
 
@@ -149,5 +149,96 @@ describe("afterwards", () => {
     await new Promise((resolve) => setTimeout(resolve, 100))
     expect(chunks).toHaveLength(1)
     expect(connection.buffered()).toBe(0)
+  })
+})
+
+describe("an ActiveMQ's transactions", () => {
+  beforeEach(() => {
+    answer = CONNECTED.replace("RabbitMQ/3.10.8", "ActiveMQ/5.17.2")
+  })
+  const frames = () =>
+    received
+      .split("\0")
+      .map((frame) => frame.trimStart())
+      .filter((frame) => frame !== "" && !frame.startsWith("CONNECT\n"))
+      .map((frame) => [
+        frame.split("\n", 1)[0],
+        /^transaction:(.*)$/m.exec(frame)?.[1],
+        /^receipt:(.*)$/m.exec(frame)?.[1],
+      ])
+  const begun = async () => {
+    const { connection } = await open()
+    const settlements: Array<string> = []
+    connection.send([outgoing(), outgoing(), outgoing()], (index, { _tag }) =>
+      settlements.push(`${index} ${_tag}`),
+    )
+    await eventually(() =>
+      expect(frames()).toEqual([
+        ["BEGIN", "1", undefined],
+        ["SEND", "1", "2"],
+        ["SEND", "1", "3"],
+        ["SEND", "1", "4"],
+        ["COMMIT", "1", "1"],
+      ]),
+    )
+    return { connection, settlements }
+  }
+  const receipts = (...ids: ReadonlyArray<number>) =>
+    peer?.write(ids.map((id) => `RECEIPT\nreceipt-id:${id}\n\n\0`).join(""))
+  const turn = () => new Promise((resolve) => setTimeout(resolve, 50))
+
+  it("confirm a message when it and its transaction are", async () => {
+    const { settlements } = await begun()
+    receipts(2, 3)
+    await turn()
+    expect(settlements).toEqual([])
+    receipts(1)
+    await eventually(() => expect(settlements).toEqual(["0 Confirmed", "1 Confirmed"]))
+    receipts(4)
+    await eventually(() => expect(settlements).toEqual(["0 Confirmed", "1 Confirmed", "2 Confirmed"]))
+  })
+
+  it("go on without the message that is refused", async () => {
+    const { settlements, connection } = await begun()
+    receipts(2)
+    peer?.write(
+      "ERROR\nreceipt-id:3\nmessage:User u is not authorized to write to: queue://unset\n\njava.lang.SecurityException\n\tat x\0",
+    )
+    receipts(4, 1)
+    await eventually(() => expect(settlements).toEqual(["1 Refused", "0 Confirmed", "2 Confirmed"]))
+    expect(connection.buffered()).toBe(0)
+  })
+
+  it("that fail leave all of them unknown", async () => {
+    const { settlements, connection } = await begun()
+    receipts(2, 3, 4)
+    peer?.write("ERROR\nreceipt-id:1\nmessage:disk full\n\n\0")
+    expect(await Effect.runPromise(connection.ended)).toEqual({ reason: "error", words: "disk full" })
+    expect(settlements).toEqual(["0 Lost", "1 Lost", "2 Lost"])
+  })
+
+  it("are none for one message", async () => {
+    const { connection } = await open()
+    connection.send([outgoing()], () => {})
+    await eventually(() => expect(frames()).toEqual([["SEND", undefined, "1"]]))
+  })
+})
+
+describe("silence", () => {
+  it("is an end after twice the interval, counted from the last byte", async () => {
+    answer = CONNECTED.replace("heart-beat:0,0", "heart-beat:300,0")
+    const { port } = server.address() as { port: number }
+    const { open, closeAll } = connector(
+      layerStomp({ url: `stomp://127.0.0.1:${port}`, heartbeat: "300 millis" }),
+    )
+    closes.push(closeAll)
+    const { connection } = await open()
+    expect(connection.lingerMillis).toBe(Number.POSITIVE_INFINITY)
+    await new Promise((resolve) => setTimeout(resolve, 450))
+    peer?.write("\n")
+    const last = performance.now()
+    expect(await Effect.runPromise(connection.ended)).toMatchObject({ reason: "outage" })
+    expect(performance.now() - last).toBeGreaterThan(580)
+    expect(performance.now() - last).toBeLessThan(800)
   })
 })

@@ -150,6 +150,7 @@ const makeConnection = (
 
   const settle = (receipt: number, { index, settle: tell }: InFlight, settlement: Settlement) => {
     inFlight.delete(receipt)
+    transactions.settled(receipt)
     tell(index, settlement)
   }
 

@@ -30,6 +30,8 @@ export interface Transactions {
   readonly sent: (commit: number, members: ReadonlyArray<number>) => void
   /** The receipts of messages that this one, of a message or a COMMIT, confirms; undefined where it is of no transaction. */
   readonly onReceipt: (receipt: number) => ReadonlyArray<number> | undefined
+  /** Nothing more is expected of this message. */
+  readonly settled: (receipt: number) => void
   /** Whether this receipt was asked for by a COMMIT. */
   readonly isCommit: (receipt: number) => boolean
 }
@@ -53,13 +55,14 @@ export const makeTransactions = (): Transactions => {
           taken.add(receipt)
           return []
         }
-        committing.delete(receipt)
         return [receipt]
       }
       members.delete(receipt)
-      const confirmed = receipts.filter((member) => taken.delete(member))
-      for (const member of confirmed) committing.delete(member)
-      return confirmed
+      return receipts.filter((member) => taken.has(member))
+    },
+    settled: (receipt) => {
+      committing.delete(receipt)
+      taken.delete(receipt)
     },
   }
 }
