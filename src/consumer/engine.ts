@@ -172,7 +172,10 @@ export const makeEngine = (options: {
               deliver(
                 makeDelivery(arrival, passage.attempts + 1, signal, async (tx) => {
                   saved = true
-                  return claim(tx)
+                  const found = await claim(tx)
+                  // Its key has parked messages since it was looked at: it waits behind them, whatever else the handler says.
+                  if (found === "behind") await parkBehind(tx, arrival)
+                  return found
                 }),
               ),
             { context, tx: undefined, timeoutMillis, controller },
