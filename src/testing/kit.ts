@@ -49,7 +49,7 @@ export interface DeliverOptions {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** An outbox under test. Its methods run one after another, whoever calls them. */
+/** An outbox under test. Its methods run one after another: a handler that awaits one of them waits for itself. */
 export interface TestOutbox {
   /** Adds a consumer, as `consume` does. */
   readonly consume: <Body = unknown, Tx extends AnyTransaction = AnyTransaction, E = never>(
@@ -240,8 +240,9 @@ export const testOutbox = async (
         while (waiting.length > 0) {
           const [reader, deliveries] = next()
           count(deliveries.length)
-          waiting = waiting.filter((delivery) => !deliveries.includes(delivery))
           await handle(reader, deliveries)
+          // Only now: where the database failed, the next drain delivers again, as a broker does.
+          waiting = waiting.filter((delivery) => !deliveries.includes(delivery))
         }
       } else if (!(await retry(count))) return
     }

@@ -21,7 +21,8 @@ export const databases: Readonly<Record<string, () => Promise<OpenDatabase>>> = 
     return {
       db: postgresJs(sql),
       close: async () => {
-        await sql.end()
+        // postgres.js waits for ever for a connection that was lost in a transaction.
+        await sql.end({ timeout: 1 })
         await database.drop()
       },
     }

@@ -226,6 +226,22 @@ for (const [name, open] of Object.entries(databases)) {
       assert.strictEqual(tries, 3)
     })
 
+    it("tries as often as it is told, after pauses without jitter, and is dead then", async () => {
+      let tries = 0
+      kit.consume(events.orders, { consumer: "billing", maxAttempts: 7 }, async () => {
+        tries++
+        throw new Error(`no ${tries}`)
+      })
+      await order(1)
+      for (let drain = 1; drain < 7; drain++) {
+        assert.include(await kit.drain(), { failed: 1, dead: 0, parked: 1 })
+        await kit.advance(`${2 ** (drain - 1)} seconds`)
+      }
+      const last = await kit.drain()
+      assert.include(last, { failed: 1, dead: 1, parked: 0 })
+      assert.include(last.failures[0], { outcome: "dead", error: "no 7", attempts: 7 })
+    })
+
     it("makes dead what is rejected, and publishes its copy", async () => {
       const options = { consumer: "billing", deadLetter: true }
       kit.consume(events.orders, options, async ({ tx }) => {
@@ -397,6 +413,33 @@ for (const [name, open] of Object.entries(databases)) {
       await kit.advance("5 minutes")
       assert.include(await kit.drain(), { handled: 1, parked: 0 })
       assert.deepStrictEqual((await noted()).sort(), ["effect", "taken"])
+    })
+
+    it("ends a handler that is over its time, as one on PGlite is that waits for another connection", async () => {
+      const options = { consumer: "billing", timeout: "300 millis" } as const
+      kit.consume(events.orders, options, async () => {
+        await opened.db.select().from(notes)
+      })
+      await order(1)
+      const report = await kit.drain()
+      if (name === "PGlite")
+        assert.match(report.failures[0]?.error ?? "", /the handler took longer than 300ms/)
+      else assert.deepInclude(report, { handled: 1, failures: [] })
+    })
+
+    it.skipIf(name === "PGlite")("rejects when the database fails, and delivers again", async () => {
+      let tries = 0
+      kit.consume(events.orders, { consumer: "billing" }, async ({ tx }) => {
+        await note(tx, "effect")
+        if (++tries === 1) await tx.execute(sql`SELECT pg_terminate_backend(pg_backend_pid())`)
+      })
+      await order(1)
+      const error = await kit.drain().catch((error: Error) => error)
+      assert.match(String(error), /the database failed while messages were handled/)
+      assert.include(await kit.drain(), { handled: 1, duplicates: 0 })
+      assert.deepStrictEqual(await noted(), ["effect"])
+      const wrong = await kit.advance("soon" as never).catch((error: Error) => error)
+      assert.match(String(wrong), /advance\(\) takes a finite duration/)
     })
 
     it("applies its migrations once, and in a schema of another name", async () => {
