@@ -106,10 +106,10 @@ interface Executor {
 
 const note = "x".repeat(150)
 
-const insert = (tx: Executor, { n, note }: Body) =>
+const insert = async (tx: Executor, { n, note }: Body) =>
   tx.execute(statement`INSERT INTO effects (n, note) VALUES (${n}, ${note})`)
 
-const insertAll = (tx: Executor, bodies: ReadonlyArray<Body>) =>
+const insertAll = async (tx: Executor, bodies: ReadonlyArray<Body>) =>
   tx.execute(statement`
     INSERT INTO effects (n, note)
     SELECT n, note FROM json_to_recordset(${JSON.stringify(bodies)}::json) AS b(n int, note text)`)
