@@ -2,12 +2,12 @@
 import { Effect, Layer } from "effect"
 import { append } from "../outbox/append.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
-import { type StoreError, storeError } from "../store/error.ts"
+import { StoreError, storeError } from "../store/error.ts"
 import { checkVersion } from "../store/migrate.ts"
 import { type Claim, type Due, Inbox, type Parked } from "./inbox.ts"
 import { rowsOf } from "./revocable.ts"
 import { makeStatements } from "./statements.ts"
-import { transact } from "./transact.ts"
+import { statementLimitOf, transact } from "./transact.ts"
 
 export interface InboxPostgresOptions {
   /** Schema of the inbox's tables. Default "outbox". */
@@ -29,15 +29,29 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
     Effect.tryPromise({ try: statement, catch: (cause) => storeError(doing, cause) })
   return {
     open: run("read the inbox's version", async () => {
-      const [row] = await rowsOf<{ version: number }>(db, statements.version())
-      return Number(row?.version)
-    }).pipe(Effect.flatMap((version) => checkVersion(version, schema))),
+      const [row] = await rowsOf<{ version: number; isolation: string }>(db, statements.version())
+      return { version: Number(row?.version), isolation: row?.isolation }
+    }).pipe(
+      Effect.flatMap(({ version, isolation }) =>
+        isolation === "read committed"
+          ? checkVersion(version, schema)
+          : Effect.fail(
+              new StoreError({
+                reason: "schema",
+                message: `transactions of this database are ${isolation} by default, and a claim must see what it has waited for: set default_transaction_isolation to "read committed" for the consumer's role or connections`,
+              }),
+            ),
+      ),
+    ),
 
     transact: (body, options) => transact(db, body, options),
 
     claim: async (tx, scope, arrivals, ordered) => {
       if (arrivals.length === 0) return []
-      const rows = await rowsOf<{ claim: Claim }>(tx, statements.claim(scope, arrivals, ordered))
+      const rows = await rowsOf<{ claim: Claim }>(
+        tx,
+        statements.claim(scope, arrivals, ordered, statementLimitOf(tx)),
+      )
       return rows.map((row) => row.claim)
     },
 
@@ -48,16 +62,22 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
       }),
 
     resume: async (tx, scope, messageId) => {
-      const [row] = await rowsOf<{ resumed: boolean }>(tx, statements.resume(scope, messageId))
+      const [row] = await rowsOf<{ resumed: boolean }>(
+        tx,
+        statements.resume(scope, messageId, statementLimitOf(tx)),
+      )
       return row?.resumed === true
     },
 
     park: async (tx, scope, arrival, parking) => {
-      await tx.execute(statements.park(scope, arrival, parking))
+      await tx.execute(statements.park(scope, arrival, parking, statementLimitOf(tx)))
     },
 
     bury: async (tx, scope, arrival, death) => {
-      const [row] = await rowsOf<{ buried: boolean }>(tx, statements.bury(scope, arrival, death))
+      const [row] = await rowsOf<{ buried: boolean }>(
+        tx,
+        statements.bury(scope, arrival, death, statementLimitOf(tx)),
+      )
       return row?.buried === true
     },
 

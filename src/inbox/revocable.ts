@@ -35,12 +35,9 @@ interface Prepared {
 /** Guards `raw`, whose own handle stays unguarded: its driver ends the transaction through that one. */
 export const revocable = (raw: AnyTransaction): Revocable => {
   let failure: { readonly cause: unknown } | undefined
-  let refuse: (ended: TransactionEnded) => void = () => {}
   let ended = false
-  const refused = new Promise<never>((_, reject) => {
-    refuse = reject
-  })
-  refused.catch(() => {})
+  /** Rejects what waits for a savepoint when the transaction ends. */
+  const refusals = new Set<(ended: TransactionEnded) => void>()
   const sent = new Set<Promise<void>>()
 
   const watch = (result: unknown): void => {
@@ -104,9 +101,14 @@ export const revocable = (raw: AnyTransaction): Revocable => {
           if (ended) await NEVER
         }
       })
-      return Promise.race([refused, savepoint]).then((value) => {
-        released()
-        return value
+      return new Promise<A>((resolve, reject) => {
+        refusals.add(reject)
+        savepoint
+          .then((value) => {
+            released()
+            resolve(value as A)
+          }, reject)
+          .finally(() => refusals.delete(reject))
       })
     }
     return tx
@@ -118,7 +120,7 @@ export const revocable = (raw: AnyTransaction): Revocable => {
     client: tx.session.client,
     end: async () => {
       ended = true
-      refuse(new TransactionEnded())
+      for (const refuse of refusals) refuse(new TransactionEnded())
       await Promise.all(sent)
     },
     failure: () => failure,

@@ -18,12 +18,17 @@ export const makeStatements = (schema: string) => {
 
   return {
     /** Without parameters, which would cost postgres.js a round trip of their own. Gives `claim` for each, in order. */
-    claim: ({ consumer, queue }: InboxScope, arrivals: ReadonlyArray<Arrival>, ordered: boolean): SQL => {
+    claim: (
+      { consumer, queue }: InboxScope,
+      arrivals: ReadonlyArray<Arrival>,
+      ordered: boolean,
+      limit: number | undefined,
+    ): SQL => {
       const [only] = arrivals
       if (arrivals.length === 1 && only !== undefined) {
         const key = only.key === null ? "NULL" : literal(wellFormed(only.key))
         return sql.raw(
-          `SELECT ${quoted}."inbox_claim_one"(${literal(consumer)}, ${literal(queue)}, ${literal(wellFormed(only.messageId))}, ${literal(wellFormed(only.destination))}, ${key}, ${ordered}) AS claim`,
+          `SELECT ${limits(limit)}${quoted}."inbox_claim_one"(${literal(consumer)}, ${literal(queue)}, ${literal(wellFormed(only.messageId))}, ${literal(wellFormed(only.destination))}, ${key}, ${ordered}) AS claim`,
         )
       }
       const json = JSON.stringify(
@@ -34,7 +39,7 @@ export const makeStatements = (schema: string) => {
         })),
       )
       return sql.raw(
-        `SELECT * FROM ${quoted}."inbox_claim"(${literal(consumer)}, ${literal(queue)}, ${literal(json)}, ${ordered}) AS claim`,
+        `WITH l AS MATERIALIZED (SELECT ${limits(limit)}1) SELECT c.claim FROM l, ${quoted}."inbox_claim"(${literal(consumer)}, ${literal(queue)}, ${literal(json)}, ${ordered}) AS c (claim)`,
       )
     },
 
@@ -50,13 +55,18 @@ export const makeStatements = (schema: string) => {
         ELSE 'fresh' END AS claim`,
 
     /** Gives `resumed`. */
-    resume: ({ consumer }: InboxScope, messageId: string): SQL =>
+    resume: ({ consumer }: InboxScope, messageId: string, limit: number | undefined): SQL =>
       sql.raw(
-        `SELECT ${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}) AS resumed`,
+        `SELECT ${limits(limit)}${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}) AS resumed`,
       ),
 
-    park: ({ consumer, queue }: InboxScope, arrival: Arrival, parking: Parking): SQL => sql`
-      SELECT ${name("inbox_park")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${parking.attempts}::int,
+    park: (
+      { consumer, queue }: InboxScope,
+      arrival: Arrival,
+      parking: Parking,
+      limit: number | undefined,
+    ): SQL => sql`
+      SELECT ${sql.raw(limits(limit))}${name("inbox_park")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${parking.attempts}::int,
         ${words(parking.error)}::text, ${parking.retryInMillis}::float8)`,
 
     /** Gives `buried`. */
@@ -64,8 +74,9 @@ export const makeStatements = (schema: string) => {
       { consumer, queue }: InboxScope,
       arrival: Arrival,
       death: { readonly attempts: number; readonly error: string },
+      limit: number | undefined,
     ): SQL => sql`
-      SELECT ${name("inbox_bury")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${death.attempts}::int,
+      SELECT ${sql.raw(limits(limit))}${name("inbox_bury")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${death.attempts}::int,
         ${words(death.error)}::text) AS buried`,
 
     /** Gives `started`, or no row. */
@@ -148,11 +159,24 @@ export const makeStatements = (schema: string) => {
       )
       SELECT count(*)::int AS purged FROM gone`,
 
-    /** Gives `version`; 0 without the tables. */
+    /** Gives `version`, 0 without the tables, and the `isolation` of transactions that ask for none. */
     version: (): SQL => sql`
-      SELECT coalesce(max(version), 0)::int AS version FROM ${name("migrations")}`,
+      SELECT coalesce(max(version), 0)::int AS version, current_setting('default_transaction_isolation') AS isolation
+      FROM ${name("migrations")}`,
   }
 }
+
+/** How long a transaction may lie idle, in milliseconds, beyond what a statement may take: then its process has vanished. */
+const GRACE = 5000
+
+/**
+ * Sets the transaction's limits on the way, as a round trip of their own would cost more: a process that has vanished
+ * must not keep the lock of a key, nor a statement that nobody waits for.
+ */
+const limits = (millis: number | undefined): string =>
+  millis === undefined
+    ? ""
+    : `set_config('statement_timeout', '${millis}', true), set_config('idle_in_transaction_session_timeout', '${millis + GRACE}', true), `
 
 /** A string constant that reads the same whatever `standard_conforming_strings` says. */
 const literal = (text: string): string => `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`

@@ -53,8 +53,8 @@ const begin = <A>(
     handle = own
     forgive(own.client)
     committed = awaitCommit(own.tx, db)
+    limits.set(own.tx, Math.max(1, Math.round(statementMillis)))
     try {
-      await limit(own.client, statementMillis)
       const value = await Promise.race([body(own.tx), interrupted])
       await own.end()
       const failure = own.failure()
@@ -125,19 +125,7 @@ const forgive = (client: object): void => {
 }
 const ignore = () => {}
 
-/** How long a transaction may lie idle, in milliseconds, beyond what a statement may take: then its process has vanished. */
-const GRACE = 5000
+/** How long a statement may take in the transaction of this handle, in milliseconds; undefined for the user's own. */
+export const statementLimitOf = (tx: AnyTransaction): number | undefined => limits.get(tx)
 
-/**
- * Several statements in one round trip, which Drizzle has no way to say. postgres.js sends what comes next with it;
- * node-postgres must not be given a second query while one runs.
- */
-const limit = async (client: object, statementMillis: number): Promise<void> => {
-  const millis = Math.max(1, Math.round(statementMillis))
-  const text =
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; " +
-    `SET LOCAL statement_timeout = ${millis}; SET LOCAL idle_in_transaction_session_timeout = ${millis + GRACE}`
-  const { unsafe, exec, query } = client as Record<string, ((text: string) => Promise<unknown>) | undefined>
-  if (unsafe !== undefined) void unsafe(text).catch(() => {})
-  else await (exec ?? query)?.(text)
-}
+const limits = new WeakMap<object, number>()
