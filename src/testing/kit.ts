@@ -21,7 +21,7 @@ import { Inbox, type InboxScope } from "../inbox/inbox.ts"
 import { layerPostgres } from "../inbox/postgres.ts"
 import type { AnyTransaction } from "../outbox/append.ts"
 import type { BodySchema } from "../outbox/body.ts"
-import { millis } from "../outbox/event.ts"
+import { millis, type OutboxEvent } from "../outbox/event.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { toOutgoing } from "../relay/state.ts"
 import { type Delivery, deliveriesOf, makeReader, type Reader, runQuietly } from "./deliveries.ts"
@@ -91,7 +91,7 @@ export interface TestOutbox {
   readonly advance: (duration: Duration.Input) => Promise<void>
   /** Everything this kit has published, in order; of an event with its body's type, or of a destination. */
   readonly published: {
-    <Body>(event: Exclude<Source<Body>, string>): Promise<ReadonlyArray<PublishedMessage<Body>>>
+    <Body>(event: OutboxEvent<string, Body>): Promise<ReadonlyArray<PublishedMessage<Body>>>
     (destination?: string): Promise<ReadonlyArray<PublishedMessage>>
   }
   /**

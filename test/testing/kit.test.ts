@@ -470,3 +470,13 @@ for (const [name, open] of Object.entries(databases)) {
     })
   })
 }
+
+/** Compiled, never run. */
+export const misuse = async (kit: TestOutbox) => {
+  // @ts-expect-error the event's body has numbers
+  await kit.deliver(events.orders, { id: "1", total: 2 })
+  // @ts-expect-error the body has no such field
+  kit.consume(events.orders, { consumer: "billing" }, async ({ body }) => body.customer)
+  // @ts-expect-error a consumer needs a name
+  kit.consume(events.orders, {}, async () => {})
+}
