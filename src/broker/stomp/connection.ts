@@ -18,7 +18,7 @@ import { profileOf, type StompProfile } from "./profile.ts"
 import { blamesContent, type ErrorMeaning, meaningOf, wordsOf } from "./refusal.ts"
 import { openSession, type Session, type SessionEnd, type SessionOptions } from "./session.ts"
 import { makeSubscriptions } from "./subscriptions.ts"
-import { makeTransactions, runsOf } from "./transactions.ts"
+import { runsOf } from "./transactions.ts"
 
 export interface StompConnectionOptions extends SessionOptions {
   /** Milliseconds for the socket, TLS and CONNECTED together, and for the receipt of a subscription. */
@@ -140,7 +140,8 @@ const makeConnection = (
     Deferred.doneUnsafe(ending, Effect.succeed(how))
   }
 
-  const transactions = makeTransactions()
+  /** Receipts of messages, by that of their COMMIT. */
+  const transactions = new Map<number, ReadonlyArray<number>>()
   const subscriptions = makeSubscriptions({
     profile,
     write: session.write,
@@ -150,16 +151,16 @@ const makeConnection = (
 
   const settle = (receipt: number, { index, settle: tell }: InFlight, settlement: Settlement) => {
     inFlight.delete(receipt)
-    transactions.settled(receipt)
     tell(index, settlement)
   }
 
   const onReceipt = (id: string) => {
     const receipt = Number(id)
-    for (const member of transactions.onReceipt(receipt) ?? [receipt]) {
+    for (const member of transactions.get(receipt) ?? [receipt]) {
       const found = inFlight.get(member)
       if (found !== undefined) settle(member, found, confirmed)
     }
+    transactions.delete(receipt)
     subscriptions.onReceipt(id)
   }
 
@@ -182,8 +183,8 @@ const makeConnection = (
     const meaning = meaningOf(frame)
     const receipt = frame.headers["receipt-id"]
     const sent = receipt === undefined ? undefined : inFlight.get(Number(receipt))
-    // What of it was kept nobody knows; alone and without a transaction, each message says why.
-    if (transactions.isCommit(Number(receipt))) return end({ reason: "error", words })
+    // Alone and without a transaction, each message says why.
+    if (transactions.has(Number(receipt))) return end({ reason: "error", words })
     if (subscriptions.onError(receipt, meaning, words)) {
       if (meaning._tag === "named" && meaning.closes) end({ reason: "error", words })
       return
@@ -274,7 +275,7 @@ const makeConnection = (
       const transaction = String(commit)
       session.write(encodeFrame("BEGIN", { transaction }))
       const members = Array.from({ length: to - from }, (_, n) => post(batch, from + n, tell, transaction))
-      transactions.sent(commit, members)
+      transactions.set(commit, members)
       session.write(encodeFrame("COMMIT", { transaction, receipt: transaction }))
     }
   }

@@ -17,7 +17,7 @@ export const encodeFrame = (command: string, headers: Readonly<Record<string, st
 }
 
 /**
- * A SEND frame: persistent, with a receipt and the body's length; text as text, bytes as bytes.
+ * A SEND frame: persistent, with a receipt, or its transaction instead, and the body's length; text as text, bytes as bytes.
  *
  * **Details**  The protocol's own headers stand first: of a repeated header a broker takes the first, so that no header
  * of the message can redirect it. Undefined when a header holds a NUL, which STOMP cannot carry.
@@ -29,9 +29,9 @@ export const encodeSend = (
   transaction?: string,
 ): string | Buffer | undefined => {
   const { body, headers, contentType } = message
+  const of = transaction === undefined ? `receipt:${receipt}\n` : `transaction:${transaction}\n`
   const length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength
-  let head = `SEND\ndestination:${escaped(message.destination)}\nreceipt:${receipt}\npersistent:true\ncontent-length:${length}\n`
-  if (transaction !== undefined) head += `transaction:${transaction}\n`
+  let head = `SEND\ndestination:${escaped(message.destination)}\n${of}persistent:true\ncontent-length:${length}\n`
   if (contentType !== "") head += `content-type:${escaped(contentType)}\n`
   if (idHeader !== undefined) head += `${idHeader}:${escaped(message.id)}\n`
   for (const name in headers) head += `${escaped(name)}:${escaped(headers[name] as string)}\n`

@@ -27,9 +27,9 @@ export interface StompOptions {
   /** For `stomps` and `wss`. */
   readonly tls?: TlsOptions
   /**
-   * How often the broker shows that it lives; one that is silent for twice as long is gone. We promise to show it three
-   * times as often, so that a broker drops a dead client before that. Default 10 seconds; 0 asks for none, and then a
-   * dead network goes unnoticed.
+   * Who is silent for so long is gone: the broker shows that it lives twice in this time, or once a second, and we promise
+   * to show it three times as often, so that a broker drops a dead client before two of them. Default 10 seconds; 0 asks
+   * for none, and then a dead network goes unnoticed. Below 2 seconds the broker may be silent for 2.
    */
   readonly heartbeat?: Duration.Input
   /** For each host: socket, TLS and the broker's answer together; also for the receipt of a subscription. Default 10 seconds. */
