@@ -47,10 +47,18 @@ export const startHeartbeat = (
 ): Heartbeat => {
   let last = performance.now()
   let watch: NodeJS.Timeout | undefined
+  let stopped = false
   const look = () => {
+    if (stopped) return
     const left = last + silence - performance.now()
-    if (left <= 0) onSilence(silence)
-    else watch = setTimeout(look, Math.ceil(left))
+    if (left > 0) watch = setTimeout(look, Math.ceil(left))
+    // A process that was busy may not have read yet what has come: it does before this.
+    else setImmediate(judge)
+  }
+  const judge = () => {
+    if (stopped) return
+    if (last + silence > performance.now()) look()
+    else onSilence(silence)
   }
   if (expected > 0) watch = setTimeout(look, silence)
   const beating = promised === 0 ? undefined : setInterval(beat, promised / 2)
@@ -59,6 +67,7 @@ export const startHeartbeat = (
       last = performance.now()
     },
     stop: () => {
+      stopped = true
       clearTimeout(watch)
       clearInterval(beating)
     },
