@@ -1,6 +1,5 @@
 /** The kit: a user's own events and handlers on a user's own database, with everything between them in one process. */
-import { randomUUID } from "node:crypto"
-import { type Duration, Effect, Schema } from "effect"
+import { type Duration, Effect } from "effect"
 import type { Outgoing } from "../broker/broker.ts"
 import {
   type BatchHandler,
@@ -13,20 +12,18 @@ import {
   type Handler,
   type Source,
 } from "../consumer/consume.ts"
-import { isJson } from "../consumer/decode.ts"
 import type { Counts } from "../consumer/engine.ts"
-import { ID_HEADERS } from "../consumer/identity.ts"
 import { type BatchOptions, type ConsumerOptions, checkRetention } from "../consumer/options.ts"
 import { Inbox, type InboxScope } from "../inbox/inbox.ts"
 import { layerPostgres } from "../inbox/postgres.ts"
 import type { AnyTransaction } from "../outbox/append.ts"
-import type { BodySchema } from "../outbox/body.ts"
 import { millis, type OutboxEvent } from "../outbox/event.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { toOutgoing } from "../relay/state.ts"
 import { type Delivery, deliveriesOf, makeReader, type Reader, runQuietly } from "./deliveries.ts"
+import { type DeliverOptions, destinationOf, foreign } from "./foreign.ts"
 import { migrateOn } from "./migrate.ts"
-import { type PublishedMessage, publicationFor, publishedOf } from "./published.ts"
+import { type PublishedMessage, publishedOf } from "./published.ts"
 import { type DrainReport, makeWatch } from "./report.ts"
 import { type InboxMessage, makeRows } from "./rows.ts"
 
@@ -38,15 +35,6 @@ export interface TestOutboxOptions {
 export interface DrainOptions {
   /** Tries of handlers after which it gives up. Default 200: enough for a test, and over before its time is. */
   readonly limit?: number
-}
-
-export interface DeliverOptions {
-  /** Default: a new one, unless `headers` carry one. Null for a message without any. With the id of another one it is a duplicate. */
-  readonly id?: string | null
-  /** The ordering scope. Default: none. */
-  readonly key?: string
-  /** As they are on the wire. */
-  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** An outbox under test. Its methods run one after another: a handler that awaits one of them waits for itself. */
@@ -307,41 +295,3 @@ const endless = (limit: number, last: Outgoing | undefined): string =>
   `drain() gave up after ${limit} tries and more is due: does a handler write messages that lead back to itself? ` +
   `The last message published was ${JSON.stringify(last?.headers["outbox-event"])} to ${last?.destination}. ` +
   "For a test that needs more, give drain({ limit })"
-
-const destinationOf = (to: Source<unknown>): string => {
-  if (typeof to === "string") return to
-  const [only, ...others] = to.destinations
-  if (only === undefined || others.length > 0)
-    throw new TypeError(`event "${to.name}" does not have one destination: give deliver() the destination`)
-  return only
-}
-
-/** A message that no outbox of this database has written. */
-const foreign = (to: Source<unknown>, body: unknown, options: DeliverOptions): Outgoing => {
-  const destination = destinationOf(to)
-  const { id, key, headers: given = {} } = options
-  const named = ID_HEADERS.some((name) => given[name] !== undefined)
-  const headers: Record<string, string> = { ...given }
-  const own = id === undefined && !named ? randomUUID() : id
-  if (own !== undefined && own !== null) headers["outbox-message-id"] = own
-  if (key !== undefined) headers["outbox-key"] = key
-  if (typeof to === "object") headers["outbox-event"] ??= to.name
-  const event = typeof to === "object" ? publicationFor(to, destination) : undefined
-  const isText = event === undefined || !isJson(event.contentType)
-  const raw = body instanceof Uint8Array || (typeof body === "string" && isText)
-  const { "content-type": contentType = event?.contentType ?? (raw ? "" : "application/json"), ...rest } =
-    headers
-  return {
-    id: headers["outbox-message-id"] ?? "",
-    destination,
-    headers: rest,
-    contentType,
-    body: raw ? body : JSON.stringify(encoded(event?.schema, body)),
-  }
-}
-
-/** An Effect Schema's bodies travel in its encoded form. */
-const encoded = (schema: BodySchema | undefined, body: unknown): unknown =>
-  Schema.isSchema(schema)
-    ? Schema.encodeUnknownSync(Schema.toCodecJson(schema as Schema.Codec<unknown>))(body)
-    : body
