@@ -75,11 +75,13 @@ export const consume: {
     options: ConsumerOptions,
     handler: (message: Handling<Body, Tx>) => HandlerResult<unknown, R>,
   ): Consumer<Exclude<R, Transaction>>
-} = (source: Source<unknown>, options: ConsumerOptions, handler: (message: never) => unknown) =>
-  define<never>(source, options, {
+} = (source: Source<unknown>, options: ConsumerOptions, handler: (message: never) => unknown) => {
+  callable(handler)
+  return define<never>(source, options, {
     _tag: "Messages",
     call: ([message], work) => handler({ ...message, ...work } as never),
   })
+}
 
 /**
  * Handles up to `batch.size` messages of a queue in one transaction, in the order of their arrival.
@@ -102,12 +104,14 @@ export const consumeBatch: {
   source: Source<unknown>,
   options: ConsumerOptions & { readonly batch?: BatchOptions },
   handler: (messages: never, work: never) => unknown,
-) =>
-  define<never>(
+) => {
+  callable(handler)
+  return define<never>(
     source,
     { ...options, batch: options.batch ?? {} },
     { _tag: "Messages", call: (messages, work) => handler(messages as never, work as never) },
   )
+}
 
 /**
  * Hands deliveries over as they came, undecoded and without a transaction: for callbacks that open their own and record
@@ -118,15 +122,13 @@ export const consumeDelivery = <R = never>(
   source: Source<unknown>,
   options: ConsumerOptions,
   handler: (delivery: Delivery) => Effect.Effect<Settled, unknown, R> | PromiseLike<Settled> | Settled,
-): Consumer<R> => define(source, options, { _tag: "Delivery", call: handler })
+): Consumer<R> => define(source, options, { _tag: "Delivery", call: callable(handler) })
 
 const define = <R>(
   source: Source<unknown>,
   options: ConsumerOptions & { readonly batch?: BatchOptions },
   handle: Handle,
 ): Consumer<R> => {
-  if (typeof handle.call !== "function")
-    throw new ConsumerError({ reason: "option", message: "a consumer needs a handler: it is no function" })
   const { destination, schema } = readOf(source, options)
   const definition = { settings: settingsOf(options, destination), decode: decoder(schema), handle }
   // What the handler needs is found in the context of whoever runs the consumer.
@@ -139,6 +141,12 @@ const definitions = new WeakMap<object, Definition>()
 
 /** What a consumer was made of; undefined for what is no consumer, or one inside another Effect. */
 export const definitionOf = (consumer: object): Definition | undefined => definitions.get(consumer)
+
+/** JavaScript may give anything. */
+const callable = <F>(handler: F): F => {
+  if (typeof handler === "function") return handler
+  throw new ConsumerError({ reason: "option", message: "a consumer needs a handler: it is no function" })
+}
 
 /** Which destination a source means, and what its bodies are. */
 const readOf = (source: Source<unknown>, options: ConsumerOptions) => {
