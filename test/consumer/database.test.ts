@@ -1,0 +1,169 @@
+/** Handlers on a real database: effect, record and next messages stand or fall together. */
+import { randomUUID } from "node:crypto"
+import { integer, pgTable, text } from "drizzle-orm/pg-core"
+import { drizzle } from "drizzle-orm/postgres-js"
+import { Effect, Layer, Scope } from "effect"
+import { afterEach, beforeEach, expect, it } from "vitest"
+import type { Broker } from "../../src/broker/broker.ts"
+import { layerMemory, publish } from "../../src/broker/index.ts"
+import { type Consumer, consume, type RunningConsumer, startConsumer } from "../../src/consumer/index.ts"
+import { defineOutbox, query } from "../../src/index.ts"
+import { createDatabase, type TestDatabase } from "../support/postgres.ts"
+import { eventually, soon } from "./harness.ts"
+
+const invoices = pgTable("invoices", { id: integer().primaryKey(), note: text() })
+const { withOutbox, emit, effect } = defineOutbox({
+  invoices: { table: invoices, destination: "/topic/invoices" },
+  "invoice.noted": { destination: "/topic/noted", serializer: (n: { readonly note: string }) => n },
+})
+
+let database: TestDatabase
+let db: ReturnType<typeof drizzle>
+let broker: Layer.Layer<Broker>
+let running: RunningConsumer | undefined
+beforeEach(async () => {
+  database = await createDatabase()
+  db = drizzle({ client: database.sql })
+  await database.sql`CREATE TABLE invoices (id integer PRIMARY KEY, note text)`
+  broker = Layer.succeedContext(
+    await Effect.runPromise(Layer.buildWithScope(layerMemory(), Scope.makeUnsafe())),
+  )
+})
+afterEach(async () => {
+  await running?.stop()
+  await database.drop()
+})
+
+const start = (consumer: Consumer) => {
+  running = startConsumer(consumer, { db, broker })
+}
+const send = (body: unknown, headers: Readonly<Record<string, string>>) =>
+  Effect.runPromise(
+    publish([
+      {
+        id: randomUUID(),
+        destination: "/queue/orders",
+        headers,
+        contentType: "application/json",
+        body: JSON.stringify(body),
+      },
+    ]).pipe(Effect.provide(broker)),
+  )
+const options = { consumer: "billing", ...soon }
+const incoming = { "outbox-message-id": "m1", "outbox-correlation-id": "c1", traceparent: "00-aa-bb-01" }
+const written = async () =>
+  (await database.sql`SELECT event, headers FROM outbox.messages ORDER BY position`).map(
+    ({ event, headers }) => ({ event, headers }),
+  )
+const carried = { "outbox-correlation-id": "c1", "outbox-causation-id": "m1", traceparent: "00-aa-bb-01" }
+
+it("what a handler writes carries the ids of what it handles on, in savepoints too, unless it says otherwise", async () => {
+  start(
+    consume("/queue/orders", options, async ({ tx }) => {
+      await withOutbox(tx, invoices, { id: 1 })
+      await tx.transaction(async (inner) => {
+        await inner.transaction((innermost) => emit(innermost, "invoice.noted", { note: "deep" }))
+      })
+      await emit(tx, "invoice.noted", { note: "own" }, { correlationId: "c2" })
+    }),
+  )
+  await send({}, incoming)
+  await eventually(async () =>
+    expect(await written()).toEqual([
+      { event: "invoices", headers: carried },
+      { event: "invoice.noted", headers: carried },
+      { event: "invoice.noted", headers: { ...carried, "outbox-correlation-id": "c2" } },
+    ]),
+  )
+})
+
+it("an Effect finds the transaction as its service; a try that fails leaves nothing behind", async () => {
+  let tries = 0
+  start(
+    consume("/queue/orders", options, ({ attempt }) =>
+      Effect.gen(function* () {
+        tries++
+        yield* effect.withOutbox(invoices, { id: attempt })
+        yield* query((tx) => tx.update(invoices).set({ note: "seen" }))
+        if (attempt < 3) return yield* Effect.fail("not yet")
+      }),
+    ),
+  )
+  await send({}, incoming)
+  await eventually(async () => expect(await written()).toEqual([{ event: "invoices", headers: carried }]))
+  expect(tries).toBe(3)
+  expect(await database.sql`SELECT id, note FROM invoices`).toEqual([{ id: 3, note: "seen" }])
+})
+
+it("a statement that failed and was caught does not commit half a handler", async () => {
+  await database.sql`INSERT INTO invoices VALUES (7)`
+  let tries = 0
+  start(
+    consume("/queue/orders", { ...options, maxAttempts: 2 }, async ({ tx }) => {
+      tries++
+      await tx.insert(invoices).values({ id: 8 })
+      await tx
+        .insert(invoices)
+        .values({ id: 7 })
+        .catch(() => {})
+    }),
+  )
+  await send({}, incoming)
+  await eventually(async () => {
+    const [row] = await database.sql`SELECT state, last_error FROM outbox.inbox`
+    expect(row).toMatchObject({ state: "dead", last_error: expect.stringMatching(/duplicate key/) })
+  })
+  expect(tries).toBe(2)
+  expect(await database.sql`SELECT id FROM invoices`).toEqual([{ id: 7 }])
+})
+
+it("two consumers of one database each have their effect of the same message", async () => {
+  const seen: string[] = []
+  const other = startConsumer(
+    consume("/topic/orders", { ...options, consumer: "shipping" }, async () => void seen.push("shipping")),
+    { db, broker },
+  )
+  start(consume("/topic/orders", options, async () => void seen.push("billing")))
+  await eventually(async () =>
+    expect(
+      await database.sql`SELECT FROM outbox.consumers WHERE state->>'connection' = 'connected'`,
+    ).toHaveLength(2),
+  )
+  await Effect.runPromise(
+    publish([
+      {
+        id: "1",
+        destination: "/topic/orders",
+        headers: incoming,
+        contentType: "application/json",
+        body: "1",
+      },
+    ]).pipe(Effect.provide(broker)),
+  )
+  await eventually(() => expect(seen.toSorted()).toEqual(["billing", "shipping"]))
+  await eventually(async () =>
+    expect(await database.sql`SELECT consumer FROM outbox.inbox WHERE message_id = 'm1' ORDER BY 1`).toEqual([
+      { consumer: "billing" },
+      { consumer: "shipping" },
+    ]),
+  )
+  await other.stop()
+})
+
+it("a dead letter keeps the id of its message, whoever made it", async () => {
+  start(
+    consume("/queue/orders", { ...options, maxAttempts: 1, deadLetter: true }, () => Promise.reject("no")),
+  )
+  await send({}, { "cap-msg-id": "9007199254740993", "cap-msg-name": "order.placed" })
+  await eventually(async () => {
+    const [row] = await database.sql`SELECT destination, headers FROM outbox.messages`
+    expect(row).toMatchObject({
+      destination: "/queue/DLQ.orders",
+      headers: {
+        "outbox-message-id": "9007199254740993",
+        "outbox-dead-reason": "no",
+        "cap-msg-id": "9007199254740993",
+      },
+    })
+  })
+})
