@@ -1,5 +1,5 @@
 /** Runs tasks of one key one after another, and so many keys at a time. */
-import { Effect, Fiber, type Scope } from "effect"
+import { Cause, Effect, Fiber, type Scope } from "effect"
 
 export interface Lanes {
   /** Runs the task after all that was pushed before it for this key; null has no predecessor. */
@@ -11,7 +11,16 @@ export interface Lanes {
   readonly idle: Effect.Effect<void>
 }
 
-/** Tasks are interrupted with the scope. They must not fail. */
+/** No task may fail; should one be broken all the same, nobody else would tell. */
+const complain = (cause: Cause.Cause<never>) =>
+  Cause.hasInterruptsOnly(cause)
+    ? Effect.void
+    : Effect.logError(
+        "a message could not be worked on, and stays with the broker until the next connection",
+        cause,
+      )
+
+/** Tasks are interrupted with the scope. */
 export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.Scope> =>
   Effect.gen(function* () {
     const fork = Effect.runForkWith(yield* Effect.context<never>())
@@ -26,7 +35,7 @@ export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.S
 
     const begin = (key: string | null, task: Effect.Effect<void>) => {
       running++
-      const fiber = fork(task)
+      const fiber = fork(Effect.tapCause(task, complain))
       fibers.add(fiber)
       fiber.addObserver(() => {
         fibers.delete(fiber)

@@ -1,9 +1,9 @@
 /** What a consumer can be told, and its checked form. */
 import { hostname } from "node:os"
-import { Duration, Effect, type Schedule } from "effect"
+import { Duration, Effect, Pull, Schedule } from "effect"
 import type { BodySchema } from "../outbox/body.ts"
 import { millis } from "../outbox/event.ts"
-import { defaultBackoff, pauseAfter } from "../relay/backoff.ts"
+import { defaultBackoff } from "../relay/backoff.ts"
 import { ConsumerError } from "./error.ts"
 
 /** Header names, or a function of a message's headers and body. */
@@ -161,10 +161,15 @@ export const settingsOf = (
 
 /** Fails when what is handled would be forgotten before the last retry of it could come. */
 export const checkRetention = Effect.fnUntraced(function* (settings: ConsumerSettings) {
-  let horizon = 0
   // A schedule may jitter: the bound is what it says this once.
+  const step = yield* Schedule.toStep(settings.retry)
+  let horizon = 0
+  let pause = 0
   for (let attempt = 1; attempt < settings.maxAttempts && horizon <= settings.retentionMillis; attempt++) {
-    horizon += yield* pauseAfter(settings.retry, attempt)
+    const next = yield* Pull.catchDone(step(horizon, undefined), () => Effect.undefined)
+    if (next !== undefined) pause = Duration.toMillis(next[1])
+    else if (pause === 0) break
+    horizon += pause
   }
   if (horizon > settings.retentionMillis) {
     return yield* Effect.fail(

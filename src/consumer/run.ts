@@ -40,12 +40,18 @@ export const runConsumer = Effect.fnUntraced(function* (
       const state = yield* makeState(definition, inbox, member)
       if (unclean) state.suspects = settings.prefetch
       const failed = yield* Deferred.make<never, BrokerError>()
-      const background = <E>(name: string, loop: Effect.Effect<unknown, E>) =>
+      // A loop that ends would leave a consumer that looks alive and does nothing: then it ends as a whole.
+      const background = (name: string, loop: Effect.Effect<unknown, BrokerError>) =>
         loop.pipe(
           Effect.tapCause((cause) =>
             Cause.hasInterruptsOnly(cause)
               ? Effect.void
-              : Effect.logError(`the consumer's ${name} failed`, cause),
+              : Effect.andThen(
+                  Cause.hasDies(cause)
+                    ? Effect.logError(`the consumer's ${name} failed`, cause)
+                    : Effect.void,
+                  Deferred.failCause(failed, cause),
+                ),
           ),
           Effect.forkScoped,
         )
@@ -53,12 +59,7 @@ export const runConsumer = Effect.fnUntraced(function* (
       yield* background("retries", retryLoop(state))
       yield* background("pause", probeLoop(state))
       yield* background("retention", retentionLoop(state))
-      yield* background(
-        "subscription",
-        subscriptionLoop(state, broker, makeReceive(state, definition)).pipe(
-          Effect.catch((error) => Deferred.fail(failed, error)),
-        ),
-      )
+      yield* background("subscription", subscriptionLoop(state, broker, makeReceive(state, definition)))
       yield* Effect.addFinalizer(() => drain(state))
       return yield* Deferred.await(failed)
     }),
