@@ -37,7 +37,7 @@ export class HandlerTimeout extends Error {
 
 /**
  * Calls a handler and resolves with what it resolved with, or rejects: with what it threw or failed with, or with
- * `HandlerTimeout` after `timeoutMillis`, however long it goes on. The signal is aborted when it is over, in any way.
+ * `HandlerTimeout` after `timeoutMillis`, however long it goes on. The signal is aborted unless it succeeded.
  * An Effect finds `tx` as `Transaction`, too.
  */
 export const callHandler = async <R>(
@@ -74,8 +74,10 @@ export const callHandler = async <R>(
   }
   try {
     return await Promise.race([run(), over])
+  } catch (error) {
+    controller.abort()
+    throw error
   } finally {
     clearTimeout(timer)
-    controller.abort()
   }
 }
