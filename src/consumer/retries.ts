@@ -27,7 +27,10 @@ export const retryLoop = Effect.fnUntraced(function* (state: ConsumerState) {
           const { messageId, key } = entry.arrival
           if (queued.has(messageId)) continue
           queued.add(messageId)
-          const retry = engine.retry(entry, false).pipe(
+          // A pause may begin until its turn comes: then it is looked at again when that has ended.
+          const retry = Effect.suspend(() =>
+            pause.paused() === undefined ? engine.retry(entry, false) : Effect.void,
+          ).pipe(
             Effect.ensuring(
               Effect.sync(() => {
                 queued.delete(messageId)
@@ -35,10 +38,7 @@ export const retryLoop = Effect.fnUntraced(function* (state: ConsumerState) {
               }),
             ),
           )
-          lanes.push(
-            settings.ordered ? key : null,
-            pause.paused() === undefined ? Effect.asVoid(retry) : Effect.void,
-          )
+          lanes.push(settings.ordered ? key : null, Effect.asVoid(retry))
         }
         if (nextMillis !== undefined) pauseMillis = Math.min(LONGEST_LOOK, Math.max(nextMillis, 10))
         if (parked.length > 0) pauseMillis = LONGEST_LOOK
