@@ -5,6 +5,7 @@ import type { Inbox } from "../inbox/inbox.ts"
 import { layerPostgres } from "../inbox/postgres.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import type { Consumer } from "./consume.ts"
+import { OnSubscribed } from "./subscription.ts"
 
 export interface StartOptions {
   /** The Drizzle database that holds the inbox, whose transactions handlers get. */
@@ -18,6 +19,8 @@ export interface StartOptions {
 }
 
 export interface RunningConsumer {
+  /** Resolves when it has subscribed, which where another instance is at work may be when that has gone; rejects when it never can. */
+  readonly ready: Promise<void>
   /** Rejects when the consumer can never work; resolves when it was stopped. */
   readonly done: Promise<void>
   /** Takes nothing more, waits for handlers under way, and resolves when everything is given back. */
@@ -27,8 +30,16 @@ export interface RunningConsumer {
 /** Runs a consumer in the background: `startConsumer(consume(…), { db, broker: layerStomp({ url }) })`. */
 export const startConsumer = (consumer: Consumer, options: StartOptions): RunningConsumer => {
   const inbox: Layer.Layer<Inbox> = layerPostgres(options.db, { schema: options.schema ?? "outbox" })
+  let subscribed = () => {}
+  const first = new Promise<void>((resolve) => {
+    subscribed = resolve
+  })
   const fiber = Effect.runFork(
     consumer.pipe(
+      Effect.provideService(
+        OnSubscribed,
+        Effect.sync(() => subscribed()),
+      ),
       Effect.provide(Layer.mergeAll(inbox, options.broker)),
       Effect.provide(options.layer ?? Layer.empty),
     ),
@@ -39,9 +50,11 @@ export const startConsumer = (consumer: Consumer, options: StartOptions): Runnin
       else resolve()
     })
   })
-  // Whoever does not look at `done` is not to be ended by it: `stop` tells, too.
-  done.catch(() => {})
+  const ready = Promise.race([first, done])
+  // Whoever does not look at them is not to be ended by them: `stop` tells, too.
+  for (const promise of [done, ready]) promise.catch(() => {})
   return {
+    ready,
     done,
     stop: async () => {
       await Effect.runPromise(Fiber.interrupt(fiber))

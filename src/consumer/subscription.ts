@@ -1,5 +1,5 @@
 /** Keeps the consumer subscribed: connects, waits for its turn, declares what it reads, and begins again when the connection has ended. */
-import { Effect } from "effect"
+import { Context, Effect } from "effect"
 import type {
   Broker,
   BrokerConnection,
@@ -10,6 +10,11 @@ import type {
 } from "../broker/broker.ts"
 import { giveHold, holdLost, takeHold } from "./membership.ts"
 import type { ConsumerState } from "./state.ts"
+
+/** Runs each time a consumer has subscribed: from then on the broker keeps what it is to hear. */
+export const OnSubscribed = Context.Reference<Effect.Effect<void>>("drizzle-outbox/OnSubscribed", {
+  defaultValue: () => Effect.void,
+})
 
 /** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
 const PAUSES = [0, 50, 100, 200, 400, 1000]
@@ -99,6 +104,7 @@ const subscribe = Effect.fnUntraced(function* (
       broker: connection.profile.server,
     }),
   )
+  yield* yield* OnSubscribed
 })
 
 /** How a connection ended, and for how long the broker may not know. */
