@@ -10,41 +10,49 @@ beforeEach(async () => {
 })
 afterEach(() => bench.close())
 
-/** What is due is read from a database that takes its time. */
-const slowly = (consumer: Consumer): Consumer =>
-  consumer.pipe(
+/** Does something between the look at what is due and what comes of it, the first time that two are. */
+const between = (consumer: Consumer, happens: () => Promise<void>): Consumer => {
+  let happened = false
+  return consumer.pipe(
     Effect.provideServiceEffect(
       Inbox,
       Effect.map(Inbox, (inbox) =>
         Inbox.of({
           ...inbox,
-          due: (...args) => inbox.due(...args).pipe(Effect.tap(() => Effect.sleep("150 millis"))),
+          due: (...args) =>
+            inbox.due(...args).pipe(
+              Effect.tap(({ parked }) => {
+                if (happened || parked.length < 2) return Effect.void
+                happened = true
+                return Effect.promise(happens)
+              }),
+            ),
         }),
       ),
     ),
   )
+}
 
 it("are not forgotten when a pause begins between the look and their turn", async () => {
   let down = true
-  bench.start(
-    slowly(
-      consume(
-        "/queue/orders",
-        { consumer: "billing", ...soon, pauseAfter: 3, maxAttempts: 100 },
-        async () => {
-          if (down) throw new Error("the bank is away")
-        },
-      ),
-    ),
+  const consumer = consume(
+    "/queue/orders",
+    { consumer: "billing", ...soon, pauseAfter: 4, maxAttempts: 100 },
+    async () => {
+      if (down) throw new Error("the bank is away")
+    },
   )
-  await bench.send({ id: "first", key: "a" })
-  await eventually(async () => expect(await bench.rows()).toMatchObject([{ state: "parked" }]))
-  await new Promise((resolve) => setTimeout(resolve, 60))
-  await bench.send({ id: "second", key: "b" }, { id: "third", key: "c" })
-  await eventually(() => expect(bench.logs.map(({ text }) => text)).toContain("paused"))
-  await new Promise((resolve) => setTimeout(resolve, 400))
+  const paused = () => eventually(() => expect(bench.logs.map(({ text }) => text)).toContain("paused"))
+  bench.start(
+    between(consumer, async () => {
+      await bench.send({ id: "third", key: "c" }, { id: "fourth", key: "d" })
+      await paused()
+    }),
+  )
+  await bench.send({ id: "first", key: "a" }, { id: "second", key: "b" })
+  await paused()
   down = false
   await eventually(async () =>
-    expect((await bench.rows()).filter(({ state }) => state === "handled")).toHaveLength(3),
+    expect((await bench.rows()).filter(({ state }) => state === "handled")).toHaveLength(4),
   )
 })
