@@ -1,5 +1,5 @@
 /** What becomes of a delivery: claimed, handled and recorded in one transaction, then acknowledged. */
-import { type Context, Effect, Result, Semaphore } from "effect"
+import { type Context, Effect, Option, Result, Semaphore } from "effect"
 import {
   type Arrival,
   type Claim,
@@ -293,8 +293,7 @@ export const makeEngine = (options: {
   /** Tries until there is an outcome; a parked message is tried once. True when its effect was committed. */
   const work = Effect.fnUntraced(function* (passage: Passage, probing: boolean) {
     const { messageId } = passage.arrival
-    while (true) {
-      const probe = (passage.parked ? false : yield* pause.gate) || probing
+    for (let probe = probing; ; probe = yield* pause.gate) {
       if (!passage.live()) return false
       const tried = yield* Effect.result(tryOnce(passage))
       if (Result.isSuccess(tried)) {
@@ -319,25 +318,16 @@ export const makeEngine = (options: {
     }
   })
 
-  /** How often its handler was begun without an end, this time included; undefined when that is too often, and it is dead for it. */
-  const recordStart = Effect.fnUntraced(function* (passage: Passage) {
-    const { arrival } = passage
-    const before = startedHere.get(arrival.messageId)
-    if (before !== undefined) return before
-    const starts = yield* persist(passage.live, inbox.start(scope, arrival))
-    if (starts === undefined) return undefined
-    startedHere.set(arrival.messageId, starts)
-    if (starts <= settings.maxStarts) return starts
-    const words = `its handler was begun ${settings.maxStarts} times and never ended: it takes its process down`
-    yield* bury(passage, passage.attempts, words)
-    return undefined
+  /** How often its handler was begun without an end, this time included; without `again` 0 when it was begun before. */
+  const recordStart = Effect.fnUntraced(function* ({ arrival, live }: Passage, again: boolean) {
+    const starts = yield* persist(live, inbox.start(scope, arrival, again))
+    if (starts !== undefined && starts > 0) startedHere.set(arrival.messageId, starts)
+    return starts
   })
 
-  /** Works on what may take the process down: its start is recorded before; what was begun in vain before runs beside nothing of its kind. */
-  const guarded = Effect.fnUntraced(function* (passage: Passage, probe: boolean) {
-    const starts = yield* recordStart(passage)
-    if (starts === undefined) return false
-    const guarded = work(passage, probe).pipe(
+  /** Works on what is recorded as begun. */
+  const watched = (passage: Passage, probe: boolean) =>
+    work(passage, probe).pipe(
       // Its process is stopped, not taken down: an end as orderly as any.
       Effect.onInterrupt(() =>
         parkNow(passage.arrival, { attempts: passage.attempts, error: null, retryInMillis: 0 }).pipe(
@@ -346,7 +336,35 @@ export const makeEngine = (options: {
         ),
       ),
     )
-    return yield* starts > 1 ? oneAtATime.withPermit(guarded) : guarded
+
+  /** Works on what was begun in vain before. */
+  const beginAgain = Effect.fnUntraced(function* (passage: Passage, probe: boolean) {
+    if (!startedHere.has(passage.arrival.messageId)) {
+      const starts = yield* recordStart(passage, true)
+      if (starts === undefined) return false
+      if (starts > settings.maxStarts) {
+        const words = `its handler was begun ${settings.maxStarts} times and never ended: it takes its process down`
+        yield* bury(passage, passage.attempts, words)
+        return false
+      }
+    }
+    return yield* watched(passage, probe)
+  })
+
+  /** Works on what may take the process down: its start is recorded before; what was begun in vain before runs beside nothing of its kind. */
+  const guarded = Effect.fnUntraced(function* (passage: Passage, probe: boolean) {
+    const { arrival, live, parked } = passage
+    const starts = startedHere.get(arrival.messageId) ?? (yield* recordStart(passage, false))
+    if (starts === undefined) return false
+    if (starts === 1) return yield* watched(passage, probe)
+    // A repeat of what has ended waits for nobody.
+    if (starts === 0 && !parked && (yield* persist(live, inbox.look(scope, arrival, false))) === "settled")
+      return yield* work(passage, probe)
+    // Its next start is recorded when it is its turn: what takes the process down now must not count against those that wait.
+    const alone = beginAgain(passage, probe)
+    if (!parked || !probe) return yield* oneAtATime.withPermit(alone)
+    // The probe of a pause must not wait for what the pause holds.
+    return Option.getOrElse(yield* oneAtATime.withPermitsIfAvailable(1)(alone), () => false)
   })
 
   /** With its body decoded; undefined when it has none that can be, and is dead for it. */
@@ -379,7 +397,9 @@ export const makeEngine = (options: {
     receive: Effect.fnUntraced(function* (admitted: Admitted) {
       if (!admitted.live()) return
       const passage = yield* passageOf(admitted)
-      if (passage !== undefined) yield* admitted.suspect ? guarded(passage, false) : work(passage, false)
+      if (passage === undefined) return
+      const probe = yield* pause.gate
+      if (passage.live()) yield* admitted.suspect ? guarded(passage, probe) : work(passage, probe)
     }),
     receiveBatch: Effect.fnUntraced(function* (batch: ReadonlyArray<Admitted>) {
       yield* pause.gate
@@ -395,7 +415,7 @@ export const makeEngine = (options: {
         return
       }
       // One bad message must not take its neighbours along.
-      for (const passage of passages) yield* work(passage, false)
+      for (const passage of passages) yield* work(passage, yield* pause.gate)
     }),
     retry: Effect.fnUntraced(function* ({ arrival, attempts }: Parked, probe: boolean) {
       const passage = yield* decoded({

@@ -262,13 +262,14 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
       transactionOf(tx).drafts.push(draft)
     },
 
-    start: (scope, arrival) =>
+    start: (scope, arrival, again) =>
       Effect.promise(async () => {
         const id = idOf(scope, arrival.messageId)
         const own: Open = { now: () => 0, before: new Map(), locks: new Set(), drafts: [], ended: false }
         await lock(own, `row ${id}`)
         const known = rows.get(id) ?? blank(scope, arrival)
-        const counts = known.state === "started" || known.state === "parked"
+        const counts =
+          (known.state === "started" || known.state === "parked") && (again || known.started === 0)
         if (counts) write(own, id, { ...known, started: known.started + 1 })
         end(own, true)
         return counts ? known.started + 1 : 0

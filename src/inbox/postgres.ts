@@ -83,9 +83,9 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
 
     emit: (tx, draft) => append(tx, schema, [draft]),
 
-    start: (scope, arrival) =>
+    start: (scope, arrival, again) =>
       run("record a start", async () => {
-        const [row] = await rowsOf<{ started: number }>(db, statements.start(scope, arrival))
+        const [row] = await rowsOf<{ started: number }>(db, statements.start(scope, arrival, again))
         return Number(row?.started ?? 0)
       }),
 

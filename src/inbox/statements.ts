@@ -80,10 +80,15 @@ export const makeStatements = (schema: string) => {
         ${words(death.error)}::text) AS buried`,
 
     /** Gives `started`, or no row. */
-    start: ({ consumer, queue }: InboxScope, { messageId, destination, key }: Arrival): SQL => sql`
+    start: (
+      { consumer, queue }: InboxScope,
+      { messageId, destination, key }: Arrival,
+      again: boolean,
+    ): SQL => sql`
       INSERT INTO ${inbox} AS m (consumer, message_id, queue, destination, key, state, started)
       VALUES (${consumer}::text, ${messageId}::text, ${queue}::text, ${destination}::text, ${key}::text, 'started', 1)
-      ON CONFLICT (consumer, message_id) DO UPDATE SET started = m.started + 1 WHERE m.state IN ('started', 'parked')
+      ON CONFLICT (consumer, message_id) DO UPDATE SET started = m.started + 1
+        WHERE m.state IN ('started', 'parked') AND (m.started = 0 OR ${again}::boolean)
       RETURNING started`,
 
     /** One more than is asked for, for the time of the next. */

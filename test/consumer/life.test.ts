@@ -144,7 +144,7 @@ describe("a handler that takes its process down", () => {
       const inbox = yield* Inbox
       for (const id of ["1", "2", "3"]) {
         yield* inbox.join({ ...scope, id, name: id }, 1, true)
-        yield* inbox.start(scope, arrival)
+        yield* inbox.start(scope, arrival, true)
       }
     })
     bench.start(
@@ -162,6 +162,43 @@ describe("a handler that takes its process down", () => {
       state: "dead",
       lastError: expect.stringMatching(/begun 3 times and never ended/),
     })
+  })
+
+  it("costs no start of those that wait for their turn beside it", async () => {
+    const scope = { consumer: "billing", queue: "orders" }
+    const ids = ["a", "b", "c", "d"]
+    const crashes = Effect.gen(function* () {
+      const inbox = yield* Inbox
+      yield* inbox.join({ ...scope, id: "1", name: "1" }, 1, true)
+      for (const messageId of [...ids, ...ids]) {
+        const body = new Uint8Array()
+        const arrival = { messageId, destination: "/queue/orders", key: messageId, headers: {}, body }
+        yield* inbox.start(scope, arrival, true)
+      }
+    })
+    const begun: string[] = []
+    let end = () => {}
+    bench.start(
+      Effect.andThen(
+        crashes,
+        consume("/queue/orders", { ...scope, ...soon }, async ({ id }) => {
+          begun.push(id)
+          if (ids.includes(id) && begun.filter((other) => ids.includes(other)).length === 1)
+            await new Promise<void>((resolve) => {
+              end = resolve
+            })
+        }),
+      ) as unknown as Consumer,
+    )
+    await bench.send(...ids.map((id) => ({ id, key: id })), { id: "other", key: "o" })
+    await eventually(() => expect(begun).toContain("other"))
+    await pause(100)
+    // Were the process to go now, the start would be the running one's.
+    const waiting = (await bench.rows()).filter(({ arrival }) => arrival.messageId !== "other")
+    expect(waiting.map(({ started }) => started).toSorted()).toEqual([2, 2, 2, 3])
+    expect(begun).toHaveLength(2)
+    end()
+    await eventually(() => expect(begun.toSorted()).toEqual([...ids, "other"]))
   })
 })
 

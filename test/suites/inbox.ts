@@ -217,7 +217,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
       Effect.gen(function* () {
         const { inbox } = harness
         yield* park(harness, arrival("a"), 60_000)
-        yield* inbox.start(scope, arrival("s", "other"))
+        yield* inbox.start(scope, arrival("s", "other"), true)
         const first = yield* held(harness, [arrival("b", "b")])
         assert.deepStrictEqual(
           yield* Effect.all([
@@ -367,7 +367,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
 
     test("buries what is new, started or parked, and nothing else", (harness) =>
       Effect.gen(function* () {
-        yield* harness.inbox.start(scope, arrival("s"))
+        yield* harness.inbox.start(scope, arrival("s"), true)
         yield* park(harness, arrival("p", "p"), 0)
         yield* claim(harness, [arrival("h", "h")])
         assert.isTrue(yield* bury(harness, arrival("n", null)))
@@ -391,21 +391,22 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
     test("counts starts until the message is handled or dead", (harness) =>
       Effect.gen(function* () {
         const { inbox } = harness
-        assert.strictEqual(yield* inbox.start(scope, arrival("a")), 1)
-        assert.strictEqual(yield* inbox.start(scope, arrival("a")), 2)
-        assert.strictEqual(yield* inbox.start({ ...scope, consumer: "other" }, arrival("a")), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), false), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), false), 0)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), true), 2)
+        assert.strictEqual(yield* inbox.start({ ...scope, consumer: "other" }, arrival("a"), true), 1)
         assert.deepStrictEqual(yield* claim(harness, [arrival("a")]), ["fresh"])
-        assert.strictEqual(yield* inbox.start(scope, arrival("a")), 0)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), true), 0)
         yield* park(harness, arrival("p"), 0)
-        assert.strictEqual(yield* inbox.start(scope, arrival("p")), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), true), 1)
         assert.strictEqual((yield* harness.rows).find((row) => row.id === "p")?.state, "parked")
         yield* bury(harness, arrival("p"))
-        assert.strictEqual(yield* inbox.start(scope, arrival("p")), 0)
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), true), 0)
       }))
 
     test("is started again when the claim of it was rolled back, and parks from there", (harness) =>
       Effect.gen(function* () {
-        yield* harness.inbox.start(scope, arrival("a"))
+        yield* harness.inbox.start(scope, arrival("a"), true)
         yield* (yield* held(harness, [arrival("a")])).fail
         assert.deepStrictEqual(yield* states(harness), ["a started"])
         yield* park(harness, arrival("a"), 0)
@@ -448,7 +449,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
         yield* claim(harness, [arrival("a")], true, { ...scope, consumer: "other" })
         yield* park(harness, arrival("p"), 0)
         yield* bury(harness, arrival("d", "d"))
-        yield* inbox.start(scope, arrival("s", "s"))
+        yield* inbox.start(scope, arrival("s", "s"), true)
         assert.strictEqual(yield* inbox.purge(scope, 60_000, 10), 0)
         yield* harness.wait(100)
         yield* claim(harness, [arrival("young", null)])
