@@ -136,8 +136,9 @@ BEGIN
   RETURN CASE WHEN FOUND THEN 'fresh' ELSE 'settled' END;
 END $$;
 
--- Makes the first parked message of a key due, if it waits behind another: the first above "position", else the first.
-CREATE FUNCTION "outbox"."inbox_promote"("consumer" text, "queue" text, "key" text, "position" bigint) RETURNS void
+-- Makes the first parked message of a key due, if it waits behind another that is gone. Never a later one: what an
+-- operator requeues ends out of turn, and those behind it may wait for one before it.
+CREATE FUNCTION "outbox"."inbox_promote"("consumer" text, "queue" text, "key" text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
@@ -145,13 +146,8 @@ DECLARE
 BEGIN
   IF $3 IS NULL THEN RETURN; END IF;
   SELECT m."message_id", m."available_at" INTO head FROM "outbox"."inbox" m
-  WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $3 AND m."state" = 'parked' AND m."position" > $4
+  WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $3 AND m."state" = 'parked'
   ORDER BY m."position" LIMIT 1;
-  IF NOT FOUND THEN
-    SELECT m."message_id", m."available_at" INTO head FROM "outbox"."inbox" m
-    WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $3 AND m."state" = 'parked'
-    ORDER BY m."position" LIMIT 1;
-  END IF;
   IF head."message_id" IS NOT NULL AND head."available_at" IS NULL THEN
     UPDATE "outbox"."inbox" m SET "available_at" = clock_timestamp()
     WHERE m."consumer" = $1 AND m."message_id" = head."message_id";
@@ -178,9 +174,9 @@ BEGIN
   UPDATE "outbox"."inbox" m
   SET "state" = 'handled', "finished_at" = clock_timestamp(), "available_at" = NULL, "headers" = NULL, "body" = NULL
   WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" || '' = 'parked'
-  RETURNING m."queue", m."key", m."position" INTO found_row;
+  RETURNING m."queue", m."key" INTO found_row;
   IF NOT FOUND THEN RETURN false; END IF;
-  PERFORM "outbox"."inbox_promote"($1, found_row."queue", found_row."key", found_row."position");
+  PERFORM "outbox"."inbox_promote"($1, found_row."queue", found_row."key");
   RETURN true;
 END $$;
 
@@ -225,9 +221,9 @@ BEGIN
     "state" = 'dead', "attempts" = excluded."attempts", "available_at" = NULL, "finished_at" = excluded."finished_at",
     "last_error" = excluded."last_error", "headers" = excluded."headers", "body" = excluded."body"
   WHERE m."state" IN ('started', 'parked')
-  RETURNING m."queue", m."key", m."position" INTO buried;
+  RETURNING m."queue", m."key" INTO buried;
   IF NOT FOUND THEN RETURN false; END IF;
-  PERFORM "outbox"."inbox_promote"($1, buried."queue", buried."key", buried."position");
+  PERFORM "outbox"."inbox_promote"($1, buried."queue", buried."key");
   RETURN true;
 END $$;
 

@@ -307,6 +307,22 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
         assert.deepStrictEqual(yield* dueIds(harness), ["a", "n"])
       }))
 
+    test("brings nobody whose predecessor still waits, when one between them ends", (harness) =>
+      Effect.gen(function* () {
+        yield* park(harness, arrival("a"), 60_000)
+        // As an operator's requeue leaves it: due out of its turn.
+        yield* park(harness, arrival("x"), 0)
+        yield* park(harness, arrival("y"), 0)
+        yield* park(harness, arrival("b"), null, 0, null)
+        assert.isTrue(yield* begin(harness, (tx) => harness.inbox.resume(tx, scope, "x")))
+        yield* bury(harness, arrival("y"))
+        yield* harness.wait(5)
+        assert.deepStrictEqual(yield* dueIds(harness), [])
+        assert.isTrue(yield* begin(harness, (tx) => harness.inbox.resume(tx, scope, "a")))
+        yield* harness.wait(5)
+        assert.deepStrictEqual(yield* dueIds(harness), ["b"])
+      }))
+
     test("brings nobody when the resumption is rolled back", (harness) =>
       Effect.gen(function* () {
         yield* park(harness, arrival("a"), 0)
