@@ -23,6 +23,9 @@ const CORRELATION_HEADERS = ["outbox-correlation-id", "cap-corr-id", "dop-correl
 /** Longer ids are recorded as their hash. */
 const LONGEST_ID = 255
 
+/** Longer keys are their hash, in bytes: an index of the database holds them beside the names of consumer and queue. */
+const LONGEST_KEY = 1000
+
 /** An arrival whose id is known, or (`nameless`) only the hash of its content. */
 export interface Identified {
   readonly arrival: Arrival
@@ -36,7 +39,7 @@ export const identify = (incoming: Incoming, settings: ConsumerSettings): Identi
   const id = first(headers, ID_HEADERS) ?? extract(settings.identity, incoming)
   return {
     arrival: {
-      messageId: id === undefined ? contentHash(incoming) : bounded(id),
+      messageId: boundedId(id) ?? contentHash(incoming),
       destination,
       key: keyOf(incoming, settings),
       headers,
@@ -48,7 +51,7 @@ export const identify = (incoming: Incoming, settings: ConsumerSettings): Identi
 
 /** The arrival of what cannot be read any further. */
 export const anonymous = (incoming: Incoming): Arrival => ({
-  messageId: first(incoming.headers, ID_HEADERS) ?? contentHash(incoming),
+  messageId: boundedId(first(incoming.headers, ID_HEADERS)) ?? contentHash(incoming),
   destination: incoming.destination,
   key: null,
   headers: own(incoming.headers),
@@ -78,7 +81,8 @@ export const causationOf = ({ messageId, headers }: Arrival): Causation => ({
 const keyOf = (incoming: Incoming, settings: ConsumerSettings): string | null => {
   const key = incoming.headers["outbox-key"] ?? extract(settings.key, incoming)
   // PostgreSQL's text has no NUL; STOMP's headers can carry none either, but a function may return one.
-  return key === undefined ? null : key.replaceAll("\0", "\\0")
+  if (key === undefined) return null
+  return Buffer.byteLength(key) > LONGEST_KEY ? `sha256:${sha256(key)}` : key.replaceAll("\0", "\\0")
 }
 
 const extract = (extractor: Extractor | undefined, { headers, body }: Incoming): string | undefined => {
@@ -95,8 +99,8 @@ const first = (headers: Readonly<Record<string, string>>, names: ReadonlyArray<s
   return undefined
 }
 
-const bounded = (id: string): string =>
-  id.length > LONGEST_ID || id.includes("\0") ? `sha256:${sha256(id)}` : id
+const boundedId = (id: string | undefined): string | undefined =>
+  id !== undefined && (id.length > LONGEST_ID || id.includes("\0")) ? `sha256:${sha256(id)}` : id
 
 const contentHash = ({ destination, body }: Incoming): string =>
   `sha256:${createHash("sha256").update(destination).update("\0").update(body).digest("hex")}`

@@ -14,7 +14,7 @@ export interface Message<Body = unknown> {
   /** insert, update, delete, upsert or emit, where the sender says it. */
   readonly operation: string | undefined
   readonly destination: string
-  /** The ordering scope; null has no order. */
+  /** The ordering scope; null has no order. One longer than 1000 bytes is given as its hash. */
   readonly key: string | null
   readonly headers: Readonly<Record<string, string>>
   /** 1 on the first try. */

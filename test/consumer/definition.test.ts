@@ -4,7 +4,7 @@ import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { Schema } from "effect"
 import { describe, expect, it } from "vitest"
 import { decoder } from "../../src/consumer/decode.ts"
-import { causationOf, identify } from "../../src/consumer/identity.ts"
+import { anonymous, causationOf, identify } from "../../src/consumer/identity.ts"
 import { ConsumerError, consume } from "../../src/consumer/index.ts"
 import { type ConsumerOptions, settingsOf } from "../../src/consumer/options.ts"
 import { defineOutbox } from "../../src/index.ts"
@@ -125,6 +125,14 @@ describe("identity", () => {
 
   it("is hashed where it is too long to be recorded", () => {
     expect(of({ "outbox-message-id": "y".repeat(300) }).arrival.messageId).toMatch(/^sha256:[0-9a-f]{64}$/)
+    expect(anonymous(incoming({ "outbox-message-id": "y".repeat(300) })).messageId).toMatch(
+      /^sha256:[0-9a-f]{64}$/,
+    )
+  })
+
+  it("a key is hashed where it is too long for the database's index", () => {
+    expect(of({ "outbox-key": "k".repeat(1000) }).arrival.key).toBe("k".repeat(1000))
+    expect(of({ "outbox-key": "k".repeat(1001) }).arrival.key).toMatch(/^sha256:[0-9a-f]{64}$/)
   })
 
   it("a key is ours, or what the consumer says, or none; headers of the delivery are no headers of the message", () => {
