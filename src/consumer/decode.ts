@@ -74,13 +74,12 @@ const text = (body: Uint8Array): string => {
   }
 }
 
-/** What somebody threw, in words. */
+/** What somebody threw, in words. JavaScript lets them throw, and call a message, anything. */
 export const wordsOf = (thrown: unknown): string => {
-  if (thrown instanceof Error) return thrown.message === "" ? thrown.name : thrown.message
-  if (typeof thrown === "string") return thrown
   try {
-    return JSON.stringify(thrown) ?? String(thrown)
+    const said: unknown = thrown instanceof Error ? thrown.message || thrown.name : thrown
+    return typeof said === "string" ? said : (JSON.stringify(said) ?? String(said))
   } catch {
-    return String(thrown)
+    return Object.prototype.toString.call(thrown)
   }
 }

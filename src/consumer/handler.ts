@@ -13,15 +13,23 @@ export type Failure =
 
 /** Reads what a handler threw, rejected with or failed with. */
 export const failureOf = (thrown: unknown): Failure => {
-  if (thrown instanceof Reject) return { _tag: "Rejected", words: thrown.reason }
+  if (thrown instanceof Reject) {
+    const reason: unknown = thrown.reason
+    return { _tag: "Rejected", words: reason === undefined ? "rejected without a reason" : wordsOf(reason) }
+  }
   if (thrown instanceof Snooze) {
     const duration = Duration.fromInput(thrown.duration)
     return duration._tag === "Some"
-      ? { _tag: "Snoozed", millis: Math.max(0, Duration.toMillis(duration.value)) }
+      ? { _tag: "Snoozed", millis: clamped(Duration.toMillis(duration.value)) }
       : { _tag: "Failed", words: "Snooze was given no duration" }
   }
   return { _tag: "Failed", words: deepWordsOf(thrown) }
 }
+
+/** Within what a time in the database can be. */
+const clamped = (millis: number): number => Math.min(Math.max(0, millis), LONGEST_SNOOZE)
+
+const LONGEST_SNOOZE = Duration.toMillis("3650 days")
 
 /** A driver's error says what happened, Drizzle's error around it only where: both. */
 const deepWordsOf = (thrown: unknown): string => {

@@ -1,6 +1,7 @@
 /** What each end of a handler means for its message, and that other keys never wait for it. */
-import { Effect, Schedule } from "effect"
+import { Duration, Effect, Schedule } from "effect"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { failureOf } from "../../src/consumer/handler.ts"
 import { consume, Reject, Snooze } from "../../src/consumer/index.ts"
 import { type Bench, eventually, makeBench, soon } from "./harness.ts"
 
@@ -177,6 +178,24 @@ describe("failure", () => {
 })
 
 describe("a verdict of the handler's own", () => {
+  it("is text, whatever JavaScript gives for it", () => {
+    const odd = (reason: unknown) => failureOf(new Reject({ reason: reason as string }))
+    expect(odd(new Error("no stock"))).toEqual({ _tag: "Rejected", words: "no stock" })
+    expect(odd(undefined)).toEqual({ _tag: "Rejected", words: "rejected without a reason" })
+    expect(failureOf(Object.assign(new Error(), { message: { code: 7 } }))).toEqual({
+      _tag: "Failed",
+      words: '{"code":7}',
+    })
+    const circular: Record<string, unknown> = Object.assign(Object.create(null), {})
+    circular["self"] = circular
+    expect(failureOf(circular)).toEqual({ _tag: "Failed", words: "[object Object]" })
+  })
+
+  it("Snooze for longer than a time in the database can be is for ten years", () => {
+    const millis = 3650 * 86_400_000
+    expect(failureOf(new Snooze({ duration: Duration.infinity }))).toEqual({ _tag: "Snoozed", millis })
+  })
+
   it("Reject is death at once, with its reason", async () => {
     bench.start(
       consume("/queue/orders", settings, () => Promise.reject(new Reject({ reason: "unknown customer" }))),
