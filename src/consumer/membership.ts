@@ -13,7 +13,7 @@ export const membershipLoop = Effect.fnUntraced(function* (state: ConsumerState)
   while (true) {
     const asked = state.now()
     const wanted = state.wanted
-    const { leaseMillis } = state
+    const { leaseMillis, released } = state
     const renewed = yield* Effect.result(
       state.inbox
         .renew(state.member, { leaseMillis, state: describe(state), hold: wanted })
@@ -21,9 +21,15 @@ export const membershipLoop = Effect.fnUntraced(function* (state: ConsumerState)
     )
     if (renewed._tag === "Success") {
       failing = false
+    }
+    if (released !== state.released) {
+      // Given up in the meantime: what was asked for before may have been got after.
+      if (wanted) yield* release(state)
+    } else if (renewed._tag === "Success") {
       // The lease counts from before it was asked for; what is left of it is for the broker to notice that we left.
       state.heldUntil = wanted && renewed.success ? asked + leaseMillis * 0.9 : Number.NEGATIVE_INFINITY
-    } else if (!failing) {
+    }
+    if (renewed._tag === "Failure" && !failing) {
       failing = true
       yield* Effect.logWarning("could not renew the consumer's sign of life").pipe(
         Effect.annotateLogs({ error: String(renewed.failure) }),
@@ -60,7 +66,9 @@ export const giveHold = (state: ConsumerState, afterMillis: number) =>
     const held = state.wanted
     state.wanted = false
     state.heldUntil = Number.NEGATIVE_INFINITY
-    return held
-      ? Effect.ignore(state.inbox.release(state.member, afterMillis).pipe(Effect.timeout("2 seconds")))
-      : Effect.void
+    state.released = { afterMillis }
+    return held ? release(state) : Effect.void
   })
+
+const release = ({ inbox, member, released }: ConsumerState): Effect.Effect<void> =>
+  Effect.ignore(inbox.release(member, released.afterMillis).pipe(Effect.timeout("2 seconds")))

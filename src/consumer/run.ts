@@ -107,6 +107,7 @@ const makeState = Effect.fnUntraced(function* (
     words: undefined,
     wanted: false,
     heldUntil: Number.NEGATIVE_INFINITY,
+    released: { afterMillis: 0 },
     leaseMillis: DEFAULT_LEASE,
     suspects: 0,
     draining: false,

@@ -30,6 +30,8 @@ export interface ConsumerState {
   wanted: boolean
   /** It is, until then on the monotonic clock. */
   heldUntil: number
+  /** How it was given up last; another object each time. */
+  released: { readonly afterMillis: number }
   /** How long the subscription stays its own without a renewal. */
   leaseMillis: number
   /** Deliveries that are still to be taken as suspects: a process that read them before never said good-bye. */

@@ -19,6 +19,9 @@ export const OnSubscribed = Context.Reference<Effect.Effect<void>>("drizzle-outb
 /** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
 const PAUSES = [0, 50, 100, 200, 400, 1000]
 
+/** A connection that has ended after so many milliseconds is no better than none: the next one waits ever longer, too. */
+const SHORT = 1000
+
 /** For a broker that never says how long it keeps a dead connection. */
 const UNKNOWN_LINGER = 30_000
 
@@ -45,8 +48,10 @@ export const subscriptionLoop = Effect.fnUntraced(function* (
           const connection = yield* broker.connect(subscriptionOf(state))
           yield* subscribe(state, connection, receive)
           everSubscribed = true
-          failures = 0
-          return yield* stay(state, connection)
+          const began = state.now()
+          const end = yield* stay(state, connection)
+          failures = state.now() - began < SHORT ? failures + 1 : 0
+          return end
         }),
       ),
     )
