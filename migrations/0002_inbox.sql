@@ -154,6 +154,12 @@ BEGIN
   END IF;
 END $$;
 
+-- The lock of whoever resumes a message, until the transaction ends. False when another has it.
+CREATE FUNCTION "outbox"."inbox_try_resume"("consumer" text, "message_id" text) RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+  SELECT pg_try_advisory_xact_lock(hashtextextended($2 COLLATE "C", hashtextextended($1 COLLATE "C", 8)))
+$$;
+
 -- Claims a parked message. False when it is parked no more, or when another transaction is resuming it.
 CREATE FUNCTION "outbox"."inbox_resume"("consumer" text, "message_id" text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
@@ -161,9 +167,7 @@ LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_g
 DECLARE
   found_row record;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(hashtextextended($2 COLLATE "C", hashtextextended($1 COLLATE "C", 8))) THEN
-    RETURN false;
-  END IF;
+  IF NOT "outbox"."inbox_try_resume"($1, $2) THEN RETURN false; END IF;
   -- Not the bare column: the plan must take the primary key, and no index of what is parked.
   SELECT m."queue", m."key" INTO found_row FROM "outbox"."inbox" m
   WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" || '' = 'parked';

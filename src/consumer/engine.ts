@@ -49,6 +49,8 @@ interface Passage {
   readonly body: unknown
   readonly attempts: number
   readonly parked: boolean
+  /** How often its handler was begun without an end, as the inbox said; undefined for a delivery. */
+  readonly started: number | undefined
   /** False once nothing that is done with it reaches the broker. */
   readonly live: () => boolean
   /** Acknowledges it, where there is a delivery to acknowledge. */
@@ -318,9 +320,9 @@ export const makeEngine = (options: {
     }
   })
 
-  /** How often its handler was begun without an end, this time included; without `again` 0 when it was begun before. */
-  const recordStart = Effect.fnUntraced(function* ({ arrival, live }: Passage, again: boolean) {
-    const starts = yield* persist(live, inbox.start(scope, arrival, again))
+  /** How often its handler was begun without an end, this time included; 0 when that has ended, or was not `before` times. */
+  const recordStart = Effect.fnUntraced(function* ({ arrival, live }: Passage, before: number | undefined) {
+    const starts = yield* persist(live, inbox.start(scope, arrival, before))
     if (starts !== undefined && starts > 0) startedHere.set(arrival.messageId, starts)
     return starts
   })
@@ -340,8 +342,9 @@ export const makeEngine = (options: {
   /** Works on what was begun in vain before. */
   const beginAgain = Effect.fnUntraced(function* (passage: Passage, probe: boolean) {
     if (!startedHere.has(passage.arrival.messageId)) {
-      const starts = yield* recordStart(passage, true)
-      if (starts === undefined) return false
+      const starts = yield* recordStart(passage, passage.started)
+      // Of what is parked, another instance has begun it.
+      if (starts === undefined || (starts === 0 && passage.parked)) return false
       if (starts > settings.maxStarts) {
         const words = `its handler was begun ${settings.maxStarts} times and never ended: it takes its process down`
         yield* bury(passage, passage.attempts, words)
@@ -353,9 +356,9 @@ export const makeEngine = (options: {
 
   /** Works on what may take the process down: its start is recorded before; what was begun in vain before runs beside nothing of its kind. */
   const guarded = Effect.fnUntraced(function* (passage: Passage, probe: boolean) {
-    const { arrival, live, parked } = passage
-    const starts = startedHere.get(arrival.messageId) ?? (yield* recordStart(passage, false))
-    if (starts === undefined) return false
+    const { arrival, live, parked, started = 0 } = passage
+    const starts = startedHere.get(arrival.messageId) ?? (started > 0 ? 0 : yield* recordStart(passage, 0))
+    if (starts === undefined || (starts === 0 && parked && started === 0)) return false
     if (starts === 1) return yield* watched(passage, probe)
     // A repeat of what has ended waits for nobody.
     if (starts === 0 && !parked && (yield* persist(live, inbox.look(scope, arrival, false))) === "settled")
@@ -385,6 +388,7 @@ export const makeEngine = (options: {
       body: undefined,
       attempts: 0,
       parked: false,
+      started: undefined,
       live,
       settle: incoming.ack,
     }
@@ -417,12 +421,13 @@ export const makeEngine = (options: {
       // One bad message must not take its neighbours along.
       for (const passage of passages) yield* work(passage, yield* pause.gate)
     }),
-    retry: Effect.fnUntraced(function* ({ arrival, attempts }: Parked, probe: boolean) {
+    retry: Effect.fnUntraced(function* ({ arrival, attempts, started }: Parked, probe: boolean) {
       const passage = yield* decoded({
         arrival,
         body: undefined,
         attempts,
         parked: true,
+        started,
         live: () => true,
         settle: () => {},
       })

@@ -32,9 +32,9 @@ export const retryLoop = Effect.fnUntraced(function* (state: ConsumerState) {
             pause.paused() === undefined ? engine.retry(entry, false) : Effect.void,
           ).pipe(
             Effect.ensuring(
+              // Who ends it tells; what another instance is at, or a pause holds, is looked at again later.
               Effect.sync(() => {
                 queued.delete(messageId)
-                state.due.raise()
               }),
             ),
           )

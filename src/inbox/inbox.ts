@@ -35,6 +35,8 @@ export interface Parked {
   readonly arrival: Arrival
   /** Failed tries so far. */
   readonly attempts: number
+  /** Starts recorded since the last that ended. */
+  readonly started: number
 }
 
 export interface Due {
@@ -127,9 +129,14 @@ export class Inbox extends Context.Service<
     readonly emit: (tx: AnyTransaction, draft: Draft) => Promise<void>
     /**
      * Records, in a commit of its own, that the handler is about to be run, and gives how often that was recorded; an
-     * arrival that is handled or dead gives 0. Without `again` one that was recorded before gives 0, too, and is left as it is.
+     * arrival that is handled or dead gives 0. So does one of which not exactly `before` starts were recorded, where that
+     * is given, and a parked one that is being resumed: somebody else is at it, and it is left as it is.
      */
-    readonly start: (scope: InboxScope, arrival: Arrival, again: boolean) => Effect.Effect<number, StoreError>
+    readonly start: (
+      scope: InboxScope,
+      arrival: Arrival,
+      before: number | undefined,
+    ) => Effect.Effect<number, StoreError>
     /** Parked messages that are due; with `soonest`, the one that is due next whether or not it is due yet. */
     readonly due: (scope: InboxScope, limit: number, soonest: boolean) => Effect.Effect<Due, StoreError>
     /**

@@ -262,14 +262,16 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
       transactionOf(tx).drafts.push(draft)
     },
 
-    start: (scope, arrival, again) =>
+    start: (scope, arrival, before) =>
       Effect.promise(async () => {
         const id = idOf(scope, arrival.messageId)
         const own: Open = { now: () => 0, before: new Map(), locks: new Set(), drafts: [], ended: false }
+        if (owners.has(`resume ${id}`)) return 0
         await lock(own, `row ${id}`)
         const known = rows.get(id) ?? blank(scope, arrival)
         const counts =
-          (known.state === "started" || known.state === "parked") && (again || known.started === 0)
+          (known.state === "started" || known.state === "parked") &&
+          known.started === (before ?? known.started)
         if (counts) write(own, id, { ...known, started: known.started + 1 })
         end(own, true)
         return counts ? known.started + 1 : 0
@@ -283,7 +285,7 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
         const given = all.slice(0, soonest ? 1 : limit).filter((row) => soonest || row.availableAt <= now)
         const next = all[given.length]
         return {
-          parked: given.map(({ arrival, attempts }) => ({ arrival, attempts })),
+          parked: given.map(({ arrival, attempts, started }) => ({ arrival, attempts, started })),
           nextMillis: next === undefined ? undefined : Math.max(0, next.availableAt - now),
         }
       }),

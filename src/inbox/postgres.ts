@@ -83,9 +83,9 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
 
     emit: (tx, draft) => append(tx, schema, [draft]),
 
-    start: (scope, arrival, again) =>
+    start: (scope, arrival, before) =>
       run("record a start", async () => {
-        const [row] = await rowsOf<{ started: number }>(db, statements.start(scope, arrival, again))
+        const [row] = await rowsOf<{ started: number }>(db, statements.start(scope, arrival, before))
         return Number(row?.started ?? 0)
       }),
 
@@ -137,6 +137,7 @@ interface ParkedRow {
   readonly destination: string
   readonly key: string | null
   readonly attempts: number
+  readonly started: number
   readonly wait: number
   readonly headers: Readonly<Record<string, string>> | null
   readonly body: Uint8Array | null
@@ -151,4 +152,5 @@ const toParked = (row: ParkedRow): Parked => ({
     body: row.body ?? new Uint8Array(),
   },
   attempts: Number(row.attempts),
+  started: Number(row.started),
 })

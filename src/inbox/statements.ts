@@ -83,17 +83,18 @@ export const makeStatements = (schema: string) => {
     start: (
       { consumer, queue }: InboxScope,
       { messageId, destination, key }: Arrival,
-      again: boolean,
+      before: number | undefined,
     ): SQL => sql`
       INSERT INTO ${inbox} AS m (consumer, message_id, queue, destination, key, state, started)
-      VALUES (${consumer}::text, ${messageId}::text, ${queue}::text, ${destination}::text, ${key}::text, 'started', 1)
+      SELECT ${consumer}::text, ${messageId}::text, ${queue}::text, ${destination}::text, ${key}::text, 'started', 1
+      WHERE ${name("inbox_try_resume")}(${consumer}::text, ${messageId}::text)
       ON CONFLICT (consumer, message_id) DO UPDATE SET started = m.started + 1
-        WHERE m.state IN ('started', 'parked') AND (m.started = 0 OR ${again}::boolean)
+        WHERE m.state IN ('started', 'parked') AND m.started = coalesce(${before ?? null}::int, m.started)
       RETURNING started`,
 
     /** One more than is asked for, for the time of the next. */
     due: (scope: InboxScope, limit: number, soonest: boolean): SQL => sql`
-      SELECT message_id, destination, key, attempts, wait,
+      SELECT message_id, destination, key, attempts, started, wait,
              CASE WHEN wait <= 0 OR ${soonest}::boolean THEN headers END AS headers,
              CASE WHEN wait <= 0 OR ${soonest}::boolean THEN body END AS body
       FROM (

@@ -1,5 +1,5 @@
 /** Instances: taking turns, taking over, stopping, and what a handler that takes its process down leaves behind. */
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { type Consumer, consume } from "../../src/consumer/index.ts"
 import { Inbox } from "../../src/inbox/inbox.ts"
@@ -128,6 +128,25 @@ it("an outage of the broker: resubscribes, drops stale acknowledgements, and has
   }
 })
 
+it("of many instances one at a time retries what is parked, and its pauses are kept", async () => {
+  const calls: number[] = []
+  const retry = Schedule.spaced("1200 millis")
+  for (let n = 0; n < 6; n++) {
+    bench.start(
+      consume("/queue/orders", { consumer: "billing", order: "none", retry }, async () => {
+        calls.push(performance.now())
+        await pause(150)
+        throw new Error("still away")
+      }),
+    )
+  }
+  await bench.send({ id: "a" })
+  await eventually(() => expect(calls).toHaveLength(2))
+  await pause(600)
+  expect(calls).toHaveLength(2)
+  expect(await bench.rows()).toMatchObject([{ state: "parked", attempts: 2, started: 0 }])
+})
+
 describe("a handler that takes its process down", () => {
   it("is not begun a fourth time", async () => {
     const done: string[] = []
@@ -144,7 +163,7 @@ describe("a handler that takes its process down", () => {
       const inbox = yield* Inbox
       for (const id of ["1", "2", "3"]) {
         yield* inbox.join({ ...scope, id, name: id }, 1, true)
-        yield* inbox.start(scope, arrival, true)
+        yield* inbox.start(scope, arrival, undefined)
       }
     })
     bench.start(
@@ -173,7 +192,7 @@ describe("a handler that takes its process down", () => {
       for (const messageId of [...ids, ...ids]) {
         const body = new Uint8Array()
         const arrival = { messageId, destination: "/queue/orders", key: messageId, headers: {}, body }
-        yield* inbox.start(scope, arrival, true)
+        yield* inbox.start(scope, arrival, undefined)
       }
     })
     const begun: string[] = []

@@ -217,7 +217,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
       Effect.gen(function* () {
         const { inbox } = harness
         yield* park(harness, arrival("a"), 60_000)
-        yield* inbox.start(scope, arrival("s", "other"), true)
+        yield* inbox.start(scope, arrival("s", "other"), undefined)
         const first = yield* held(harness, [arrival("b", "b")])
         assert.deepStrictEqual(
           yield* Effect.all([
@@ -383,7 +383,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
 
     test("buries what is new, started or parked, and nothing else", (harness) =>
       Effect.gen(function* () {
-        yield* harness.inbox.start(scope, arrival("s"), true)
+        yield* harness.inbox.start(scope, arrival("s"), undefined)
         yield* park(harness, arrival("p", "p"), 0)
         yield* claim(harness, [arrival("h", "h")])
         assert.isTrue(yield* bury(harness, arrival("n", null)))
@@ -407,22 +407,44 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
     test("counts starts until the message is handled or dead", (harness) =>
       Effect.gen(function* () {
         const { inbox } = harness
-        assert.strictEqual(yield* inbox.start(scope, arrival("a"), false), 1)
-        assert.strictEqual(yield* inbox.start(scope, arrival("a"), false), 0)
-        assert.strictEqual(yield* inbox.start(scope, arrival("a"), true), 2)
-        assert.strictEqual(yield* inbox.start({ ...scope, consumer: "other" }, arrival("a"), true), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), 0), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), 0), 0)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), undefined), 2)
+        assert.strictEqual(yield* inbox.start({ ...scope, consumer: "other" }, arrival("a"), undefined), 1)
         assert.deepStrictEqual(yield* claim(harness, [arrival("a")]), ["fresh"])
-        assert.strictEqual(yield* inbox.start(scope, arrival("a"), true), 0)
+        assert.strictEqual(yield* inbox.start(scope, arrival("a"), undefined), 0)
         yield* park(harness, arrival("p"), 0)
-        assert.strictEqual(yield* inbox.start(scope, arrival("p"), true), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), undefined), 1)
         assert.strictEqual((yield* harness.rows).find((row) => row.id === "p")?.state, "parked")
         yield* bury(harness, arrival("p"))
-        assert.strictEqual(yield* inbox.start(scope, arrival("p"), true), 0)
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), undefined), 0)
+      }))
+
+    test("counts no start of what another instance is at", (harness) =>
+      Effect.gen(function* () {
+        const { inbox } = harness
+        yield* park(harness, arrival("p"), 0)
+        yield* harness.wait(5)
+        const read = yield* inbox.due(scope, 10, false)
+        assert.deepStrictEqual(
+          read.parked.map(({ started }) => started),
+          [0],
+        )
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), 0), 1)
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), 0), 0)
+        yield* Effect.flip(
+          begin(harness, async (tx) => {
+            assert.isTrue(await inbox.resume(tx, scope, "p"))
+            assert.strictEqual(await Effect.runPromise(inbox.start(scope, arrival("p"), 1)), 0)
+            throw new Error("handler")
+          }),
+        )
+        assert.strictEqual(yield* inbox.start(scope, arrival("p"), 1), 2)
       }))
 
     test("is started again when the claim of it was rolled back, and parks from there", (harness) =>
       Effect.gen(function* () {
-        yield* harness.inbox.start(scope, arrival("a"), true)
+        yield* harness.inbox.start(scope, arrival("a"), undefined)
         yield* (yield* held(harness, [arrival("a")])).fail
         assert.deepStrictEqual(yield* states(harness), ["a started"])
         yield* park(harness, arrival("a"), 0)
@@ -465,7 +487,7 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
         yield* claim(harness, [arrival("a")], true, { ...scope, consumer: "other" })
         yield* park(harness, arrival("p"), 0)
         yield* bury(harness, arrival("d", "d"))
-        yield* inbox.start(scope, arrival("s", "s"), true)
+        yield* inbox.start(scope, arrival("s", "s"), undefined)
         assert.strictEqual(yield* inbox.purge(scope, 60_000, 10), 0)
         yield* harness.wait(100)
         yield* claim(harness, [arrival("young", null)])
