@@ -82,6 +82,8 @@ export const makeEngine = (options: {
   const { settings, handle } = definition
   const { timeoutMillis } = settings
   const scope: InboxScope = { consumer: settings.consumer, queue: settings.queue }
+  /** A handler without a transaction of the consumer's is seen by nobody while it runs. */
+  const keepMillis = handle._tag === "Delivery" ? timeoutMillis + 5000 : undefined
   const oneAtATime = Semaphore.makeUnsafe(1)
   /** Started in this process without an orderly end so far: no crash, whatever happened to the database. */
   const startedHere = new Map<string, number>()
@@ -322,7 +324,7 @@ export const makeEngine = (options: {
 
   /** How often its handler was begun without an end, this time included; 0 when that has ended, or was not `before` times. */
   const recordStart = Effect.fnUntraced(function* ({ arrival, live }: Passage, before: number | undefined) {
-    const starts = yield* persist(live, inbox.start(scope, arrival, before))
+    const starts = yield* persist(live, inbox.start(scope, arrival, before, keepMillis))
     if (starts !== undefined && starts > 0) startedHere.set(arrival.messageId, starts)
     return starts
   })

@@ -130,12 +130,14 @@ export class Inbox extends Context.Service<
     /**
      * Records, in a commit of its own, that the handler is about to be run, and gives how often that was recorded; an
      * arrival that is handled or dead gives 0. So does one of which not exactly `before` starts were recorded, where that
-     * is given, and a parked one that is being resumed: somebody else is at it, and it is left as it is.
+     * is given, and a parked one that is being resumed: somebody else is at it, and it is left as it is. With
+     * `keepMillis` a parked one is not due again for so long: its handler holds no transaction that would tell others.
      */
     readonly start: (
       scope: InboxScope,
       arrival: Arrival,
       before: number | undefined,
+      keepMillis?: number,
     ) => Effect.Effect<number, StoreError>
     /** Parked messages that are due; with `soonest`, the one that is due next whether or not it is due yet. */
     readonly due: (scope: InboxScope, limit: number, soonest: boolean) => Effect.Effect<Due, StoreError>

@@ -262,20 +262,24 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
       transactionOf(tx).drafts.push(draft)
     },
 
-    start: (scope, arrival, before) =>
-      Effect.promise(async () => {
-        const id = idOf(scope, arrival.messageId)
-        const own: Open = { now: () => 0, before: new Map(), locks: new Set(), drafts: [], ended: false }
-        if (owners.has(`resume ${id}`)) return 0
-        await lock(own, `row ${id}`)
-        const known = rows.get(id) ?? blank(scope, arrival)
-        const counts =
-          (known.state === "started" || known.state === "parked") &&
-          known.started === (before ?? known.started)
-        if (counts) write(own, id, { ...known, started: known.started + 1 })
-        end(own, true)
-        return counts ? known.started + 1 : 0
-      }),
+    start: (scope, arrival, before, keepMillis) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.promise(async () => {
+          const id = idOf(scope, arrival.messageId)
+          const own: Open = { now: () => 0, before: new Map(), locks: new Set(), drafts: [], ended: false }
+          if (owners.has(`resume ${id}`)) return 0
+          await lock(own, `row ${id}`)
+          const known = rows.get(id) ?? blank(scope, arrival)
+          const counts =
+            (known.state === "started" || known.state === "parked") &&
+            known.started === (before ?? known.started)
+          const kept = known.state === "parked" && keepMillis !== undefined
+          const availableAt = kept ? now + keepMillis : known.availableAt
+          if (counts) write(own, id, { ...known, started: known.started + 1, availableAt })
+          end(own, true)
+          return counts ? known.started + 1 : 0
+        }),
+      ),
 
     due: (scope, limit, soonest) =>
       withNow((now) => {

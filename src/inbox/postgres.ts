@@ -83,9 +83,12 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
 
     emit: (tx, draft) => append(tx, schema, [draft]),
 
-    start: (scope, arrival, before) =>
+    start: (scope, arrival, before, keepMillis) =>
       run("record a start", async () => {
-        const [row] = await rowsOf<{ started: number }>(db, statements.start(scope, arrival, before))
+        const [row] = await rowsOf<{ started: number }>(
+          db,
+          statements.start(scope, arrival, before, keepMillis),
+        )
         return Number(row?.started ?? 0)
       }),
 

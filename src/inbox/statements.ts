@@ -84,11 +84,13 @@ export const makeStatements = (schema: string) => {
       { consumer, queue }: InboxScope,
       { messageId, destination, key }: Arrival,
       before: number | undefined,
+      keepMillis: number | undefined,
     ): SQL => sql`
       INSERT INTO ${inbox} AS m (consumer, message_id, queue, destination, key, state, started)
       SELECT ${consumer}::text, ${messageId}::text, ${queue}::text, ${destination}::text, ${key}::text, 'started', 1
       WHERE ${name("inbox_try_resume")}(${consumer}::text, ${messageId}::text)
-      ON CONFLICT (consumer, message_id) DO UPDATE SET started = m.started + 1
+      ON CONFLICT (consumer, message_id) DO UPDATE SET started = m.started + 1,
+          available_at = CASE WHEN m.state = 'parked' THEN coalesce(${later(keepMillis ?? null)}, m.available_at) END
         WHERE m.state IN ('started', 'parked') AND m.started = coalesce(${before ?? null}::int, m.started)
       RETURNING started`,
 

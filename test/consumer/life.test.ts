@@ -1,7 +1,7 @@
 /** Instances: taking turns, taking over, stopping, and what a handler that takes its process down leaves behind. */
 import { Effect, Schedule } from "effect"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
-import { type Consumer, consume } from "../../src/consumer/index.ts"
+import { type Consumer, consume, consumeDelivery } from "../../src/consumer/index.ts"
 import { Inbox } from "../../src/inbox/inbox.ts"
 import { type Bench, eventually, makeBench, soon } from "./harness.ts"
 
@@ -145,6 +145,23 @@ it("of many instances one at a time retries what is parked, and its pauses are k
   await pause(600)
   expect(calls).toHaveLength(2)
   expect(await bench.rows()).toMatchObject([{ state: "parked", attempts: 2, started: 0 }])
+})
+
+it("of many instances one at a time has a delivery that its handler is slow to save", async () => {
+  let calls = 0
+  const retry = Schedule.spaced("100 millis")
+  for (let n = 0; n < 5; n++) {
+    bench.start(
+      consumeDelivery("/queue/orders", { consumer: "billing", order: "none", retry }, async (delivery) => {
+        if (++calls === 1) throw new Error("away")
+        await pause(1500)
+        return delivery.ack()
+      }),
+    )
+  }
+  await bench.send({ id: "a" })
+  await eventually(async () => expect(await bench.rows()).toMatchObject([{ state: "handled" }]))
+  expect(calls).toBe(2)
 })
 
 describe("a handler that takes its process down", () => {
