@@ -26,7 +26,8 @@ export const makeBatches = (
     add: (admitted) => {
       gathered.push(admitted)
       if (gathered.length >= size) flush()
-      else timer ??= setTimeout(flush, millis)
+      // A consumer that was stopped keeps no process alive with it.
+      else timer ??= setTimeout(flush, millis).unref()
     },
     flush,
   }

@@ -7,6 +7,9 @@ import type { ConsumerSettings } from "./options.ts"
 /** Longer reasons are cut: brokers limit headers. */
 const LONGEST_REASON = 1000
 
+/** What brokers act on, and would make of the copy what was meant for the message: it would expire, come late, or be refused. */
+const ACTED_ON = /^(expires|expiration|user-id|cc|bcc|x-delay|amq_scheduled_.*|scheduledjobid)$/
+
 /**
  * The message that tells of a death. Its headers are those of the dead message, and `outbox-dead-reason`,
  * `outbox-dead-attempts`, `outbox-dead-consumer`, `outbox-dead-queue` and `outbox-dead-destination` (where it came from).
@@ -21,6 +24,7 @@ export const deadLetterOf = (
   const headers: Record<string, string> = {}
   for (const [name, value] of Object.entries(arrival.headers)) {
     const lower = name.toLowerCase()
+    if (ACTED_ON.test(lower)) continue
     if (lower !== "outbox-position" && (lower === "traceparent" || !reservedHeaders.has(lower))) {
       headers[name] = value
     }

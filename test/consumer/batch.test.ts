@@ -1,5 +1,6 @@
 /** Handlers of several messages: one transaction for all, one by one where that fails. */
-import { afterEach, beforeEach, expect, it } from "vitest"
+import { afterEach, beforeEach, expect, it, vi } from "vitest"
+import { makeBatches } from "../../src/consumer/batches.ts"
 import { consumeBatch, Reject } from "../../src/consumer/index.ts"
 import { type Bench, eventually, makeBench, soon } from "./harness.ts"
 
@@ -74,4 +75,14 @@ it("repeats within and across batches are left out", async () => {
   await bench.send({ id: "a" }, { id: "a" }, { id: "b" }, { id: "b" }, { id: "a" }, { id: "c" })
   await eventually(() => expect(handled).toContain("c"))
   expect(handled).toEqual(["a", "b", "c"])
+})
+
+it("what is gathered keeps no process alive", () => {
+  const timers = vi.spyOn(globalThis, "setTimeout")
+  try {
+    makeBatches({ size: 10, millis: 60_000 }, () => {}).add({} as never)
+    expect(timers.mock.results.map(({ value }) => (value as NodeJS.Timeout).hasRef())).toEqual([false])
+  } finally {
+    timers.mockRestore()
+  }
 })
