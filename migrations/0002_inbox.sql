@@ -70,7 +70,8 @@ CREATE TABLE "outbox"."subscriptions" (
 -- The functions are plpgsql because each of their statements sees what was committed while the one before it waited for
 -- a lock (READ COMMITTED), in one round trip. Their plans are kept, so they must be right for a table of any size.
 
--- The advisory lock of a key, held until the transaction ends. Whoever claims, parks, resumes or buries takes it first.
+-- The advisory lock of a key, held until the transaction ends. Whoever claims, parks, resumes or buries takes it first,
+-- unless keys have no order there: then a slow handler of a key is in nobody's way.
 CREATE FUNCTION "outbox"."inbox_lock_of"("consumer" text, "queue" text, "key" text) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT hashtextextended($3 COLLATE "C", hashtextextended($2 COLLATE "C", hashtextextended($1 COLLATE "C", 7)))
@@ -161,7 +162,7 @@ LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- Claims a parked message. False when it is parked no more, or when another transaction is resuming it.
-CREATE FUNCTION "outbox"."inbox_resume"("consumer" text, "message_id" text) RETURNS boolean
+CREATE FUNCTION "outbox"."inbox_resume"("consumer" text, "message_id" text, "ordered" boolean) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
@@ -172,7 +173,7 @@ BEGIN
   SELECT m."queue", m."key" INTO found_row FROM "outbox"."inbox" m
   WHERE m."consumer" = $1 AND m."message_id" = $2 AND m."state" || '' = 'parked';
   IF NOT FOUND THEN RETURN false; END IF;
-  IF found_row."key" IS NOT NULL THEN
+  IF $3 AND found_row."key" IS NOT NULL THEN
     PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, found_row."queue", found_row."key"));
   END IF;
   UPDATE "outbox"."inbox" m
@@ -187,13 +188,13 @@ END $$;
 -- Parks a message, due after "millis"; null puts it behind what is parked of its key, or makes it due where nothing is.
 CREATE FUNCTION "outbox"."inbox_park"(
   "consumer" text, "queue" text, "message_id" text, "destination" text, "key" text, "headers" json, "body" bytea,
-  "attempts" integer, "error" text, "millis" double precision
+  "attempts" integer, "error" text, "millis" double precision, "ordered" boolean
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   due timestamptz := clock_timestamp() + $10 * interval '1 millisecond';
 BEGIN
-  IF $5 IS NOT NULL THEN PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, $2, $5)); END IF;
+  IF $11 AND $5 IS NOT NULL THEN PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, $2, $5)); END IF;
   IF due IS NULL AND NOT EXISTS (
     SELECT FROM "outbox"."inbox" m
     WHERE m."consumer" = $1 AND m."queue" = $2 AND m."key" = $5 AND m."state" = 'parked') THEN
@@ -211,13 +212,13 @@ END $$;
 -- Marks a message as dead, whether it is new, started or parked. False when it was handled or dead before.
 CREATE FUNCTION "outbox"."inbox_bury"(
   "consumer" text, "queue" text, "message_id" text, "destination" text, "key" text, "headers" json, "body" bytea,
-  "attempts" integer, "error" text
+  "attempts" integer, "error" text, "ordered" boolean
 ) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   buried record;
 BEGIN
-  IF $5 IS NOT NULL THEN PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, $2, $5)); END IF;
+  IF $10 AND $5 IS NOT NULL THEN PERFORM pg_advisory_xact_lock("outbox"."inbox_lock_of"($1, $2, $5)); END IF;
   INSERT INTO "outbox"."inbox" AS m
     ("consumer", "message_id", "queue", "destination", "key", "state", "attempts", "finished_at", "last_error", "headers", "body")
   VALUES ($1, $3, $2, $4, $5, 'dead', $8, clock_timestamp(), $9, $6, $7)

@@ -77,7 +77,7 @@ export const consume: {
   ): Consumer<Exclude<R, Transaction>>
 } = (source: Source<unknown>, options: ConsumerOptions, handler: (message: never) => unknown) => {
   callable(handler)
-  return define<never>(source, options, {
+  return define<never>(source, single(options), {
     _tag: "Messages",
     call: ([message], work) => handler({ ...message, ...work } as never),
   })
@@ -122,7 +122,7 @@ export const consumeDelivery = <R = never>(
   source: Source<unknown>,
   options: ConsumerOptions,
   handler: (delivery: Delivery) => Effect.Effect<Settled, unknown, R> | PromiseLike<Settled> | Settled,
-): Consumer<R> => define(source, options, { _tag: "Delivery", call: callable(handler) })
+): Consumer<R> => define(source, single(options), { _tag: "Delivery", call: callable(handler) })
 
 const define = <R>(
   source: Source<unknown>,
@@ -142,6 +142,12 @@ const definitions = new WeakMap<object, Definition>()
 /** What a consumer was made of; undefined for what is no consumer, or one inside another Effect. */
 export const definitionOf = (consumer: object): Definition | undefined => definitions.get(consumer)
 
+/** An object from elsewhere may have more than its type says: a batch of which one message would be handled. */
+const single = (options: ConsumerOptions): ConsumerOptions => {
+  if ((options as { readonly batch?: unknown } | undefined)?.batch === undefined) return options
+  throw new ConsumerError({ reason: "option", message: "`batch` is an option of consumeBatch alone" })
+}
+
 /** JavaScript may give anything. */
 const callable = <F>(handler: F): F => {
   if (typeof handler === "function") return handler
@@ -155,7 +161,11 @@ const readOf = (source: Source<unknown>, options: ConsumerOptions) => {
     if (options.destination !== undefined) throw wrong("`destination` chooses among those of an event")
     return { destination: source, schema: options.schema }
   }
-  const known = source.destinations
+  const known = (source as Partial<typeof source> | undefined)?.destinations
+  if (!Array.isArray(known))
+    throw wrong(
+      "a consumer reads an event of defineOutbox (`events.orders`) or a destination, and got neither",
+    )
   const destination = options.destination ?? known[0]
   if (destination === undefined)
     throw wrong(`the destinations of event "${source.name}" are computed: give \`destination\``)

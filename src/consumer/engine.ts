@@ -81,7 +81,11 @@ export const makeEngine = (options: {
   const { definition, inbox, pause, counts, context } = options
   const { settings, handle } = definition
   const { timeoutMillis } = settings
-  const scope: InboxScope = { consumer: settings.consumer, queue: settings.queue }
+  const scope: InboxScope = {
+    consumer: settings.consumer,
+    queue: settings.queue,
+    ordered: settings.ordered,
+  }
   /** A handler without a transaction of the consumer's is seen by nobody while it runs. */
   const keepMillis = handle._tag === "Delivery" ? timeoutMillis + 5000 : undefined
   const oneAtATime = Semaphore.makeUnsafe(1)

@@ -18,6 +18,10 @@ import { probeLoop, retryLoop } from "./retries.ts"
 import type { ConsumerState } from "./state.ts"
 import { subscriptionLoop } from "./subscription.ts"
 
+/** A process may run several consumers: each line says whose it is. */
+const annotated = <A, E, R>(running: Effect.Effect<A, E, R>, { settings }: Definition) =>
+  Effect.annotateLogs(running, { consumer: settings.consumer })
+
 /** Runs until it is interrupted. */
 export const runConsumer = Effect.fnUntraced(function* (
   definition: Definition,
@@ -64,7 +68,7 @@ export const runConsumer = Effect.fnUntraced(function* (
       return yield* Deferred.await(failed)
     }),
   ).pipe(Effect.ensuring(inbox.leave(member).pipe(Effect.timeout("2 seconds"), Effect.ignore)))
-})
+}, annotated)
 
 const makeState = Effect.fnUntraced(function* (
   definition: Definition,

@@ -5,6 +5,7 @@ import type { Inbox } from "../inbox/inbox.ts"
 import { layerPostgres } from "../inbox/postgres.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import type { Consumer } from "./consume.ts"
+import { wordsOf } from "./decode.ts"
 import { OnSubscribed } from "./subscription.ts"
 
 export interface StartOptions {
@@ -41,6 +42,12 @@ export const startConsumer = (consumer: Consumer, options: StartOptions): Runnin
         Effect.sync(() => subscribed()),
       ),
       Effect.provide(Layer.mergeAll(inbox, options.broker)),
+      // `done` may have nobody who looks at it: a consumer must not end without a word.
+      Effect.tapCause((cause) =>
+        Cause.hasInterruptsOnly(cause)
+          ? Effect.void
+          : Effect.logError(`the consumer has ended: ${wordsOf(Cause.squash(cause))}`),
+      ),
       Effect.provide(options.layer ?? Layer.empty),
     ),
   )

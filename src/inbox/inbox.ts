@@ -10,6 +10,8 @@ import type { StoreError } from "../store/error.ts"
 export interface InboxScope {
   readonly consumer: string
   readonly queue: string
+  /** False where keys have no order: then nothing waits for a key's lock. Default true. */
+  readonly ordered?: boolean
 }
 
 /** A message as it arrived. */

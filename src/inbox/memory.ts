@@ -74,7 +74,7 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
     own.locks.add(name)
   }
   const lockKey = async (own: Open, scope: InboxScope, key: string | null): Promise<void> => {
-    if (key !== null) await lock(own, `key ${lockOf(scope, key)}`)
+    if (key !== null && scope.ordered !== false) await lock(own, `key ${lockOf(scope, key)}`)
   }
   const write = (own: Open, id: string, row: MemoryInboxRow): void => {
     if (!own.before.has(id)) own.before.set(id, rows.get(id))
@@ -203,7 +203,7 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
       await lock(own, `resume ${id}`)
       const known = rows.get(id)
       if (known?.state !== "parked") return false
-      await lockKey(own, known, known.arrival.key)
+      await lockKey(own, { ...known, ordered: scope.ordered ?? true }, known.arrival.key)
       await lock(own, `row ${id}`)
       const row = rows.get(id)
       if (row?.state !== "parked") return false

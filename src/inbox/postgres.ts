@@ -23,10 +23,24 @@ export interface InboxPostgresOptions {
 export const layerPostgres = (db: AnyDatabase, options: InboxPostgresOptions = {}): Layer.Layer<Inbox> =>
   Layer.succeed(Inbox, make(db, options.schema ?? "outbox"))
 
+/** A statement of the inbox's own that takes longer, in milliseconds, has no database to answer it. */
+const PATIENCE = 30_000
+
 const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
   const statements = makeStatements(schema)
   const run = <A>(doing: string, statement: () => Promise<A>): Effect.Effect<A, StoreError> =>
-    Effect.tryPromise({ try: statement, catch: (cause) => storeError(doing, cause) })
+    Effect.tryPromise({ try: statement, catch: (cause) => storeError(doing, cause) }).pipe(
+      Effect.timeoutOrElse({
+        duration: PATIENCE,
+        orElse: () =>
+          Effect.fail(
+            new StoreError({
+              reason: "unavailable",
+              message: `could not ${doing}: the database has not answered for ${PATIENCE} ms`,
+            }),
+          ),
+      }),
+    )
   return {
     open: run("read the inbox's version", async () => {
       const [row] = await rowsOf<{ version: number; isolation: string }>(db, statements.version())

@@ -55,29 +55,29 @@ export const makeStatements = (schema: string) => {
         ELSE 'fresh' END AS claim`,
 
     /** Gives `resumed`. */
-    resume: ({ consumer }: InboxScope, messageId: string, limit: number | undefined): SQL =>
+    resume: ({ consumer, ordered = true }: InboxScope, messageId: string, limit: number | undefined): SQL =>
       sql.raw(
-        `SELECT ${limits(limit)}${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}) AS resumed`,
+        `SELECT ${limits(limit)}${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}, ${ordered}) AS resumed`,
       ),
 
     park: (
-      { consumer, queue }: InboxScope,
+      { consumer, queue, ordered = true }: InboxScope,
       arrival: Arrival,
       parking: Parking,
       limit: number | undefined,
     ): SQL => sql`
       SELECT ${sql.raw(limits(limit))}${name("inbox_park")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${parking.attempts}::int,
-        ${words(parking.error)}::text, ${parking.retryInMillis}::float8)`,
+        ${words(parking.error)}::text, ${parking.retryInMillis}::float8, ${ordered}::boolean)`,
 
     /** Gives `buried`. */
     bury: (
-      { consumer, queue }: InboxScope,
+      { consumer, queue, ordered = true }: InboxScope,
       arrival: Arrival,
       death: { readonly attempts: number; readonly error: string },
       limit: number | undefined,
     ): SQL => sql`
       SELECT ${sql.raw(limits(limit))}${name("inbox_bury")}(${consumer}::text, ${queue}::text, ${content(arrival)}, ${death.attempts}::int,
-        ${words(death.error)}::text) AS buried`,
+        ${words(death.error)}::text, ${ordered}::boolean) AS buried`,
 
     /** Gives `started`, or no row. */
     start: (

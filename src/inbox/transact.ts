@@ -44,6 +44,21 @@ const begin = <A>(
   let committed = () => {}
   let failed: { readonly cause: unknown } | undefined
 
+  let watch: NodeJS.Timeout | undefined
+  let fallSilent = (_: Error) => {}
+  const silence = new Promise<never>((_, reject) => {
+    fallSilent = reject
+  })
+  silence.catch(() => {})
+  /** From here on only the database is waited for, and no statement takes longer: what does not answer is away. */
+  const awaitDatabase = () => {
+    const patience = statementMillis + GRACE
+    watch ??= setTimeout(() => {
+      const words = `the database has not answered for ${patience} ms`
+      fallSilent(Object.assign(new Error(words), { code: "ETIMEDOUT" }))
+    }, patience).unref()
+  }
+
   const isOver = () => stage === "over"
 
   const work = async (raw: AnyTransaction): Promise<A> => {
@@ -56,6 +71,7 @@ const begin = <A>(
     limits.set(own.tx, Math.max(1, Math.round(statementMillis)))
     try {
       const value = await Promise.race([body(own.tx), interrupted])
+      awaitDatabase()
       await own.end()
       const failure = own.failure()
       // An aborted transaction would turn its COMMIT into a ROLLBACK, and most drivers would not tell.
@@ -64,6 +80,7 @@ const begin = <A>(
       stage = "committing"
       return value
     } catch (cause) {
+      awaitDatabase()
       void own.end()
       // The driver has given the connection up already: what it would send now would reach another transaction.
       if (isOver()) return NEVER
@@ -75,14 +92,16 @@ const begin = <A>(
     }
   }
 
-  const done = db.transaction(work).then(
+  const done = Promise.race([db.transaction(work), silence]).then(
     (value) => {
+      clearTimeout(watch)
       committed()
       return Effect.succeed(value)
     },
     (error: unknown) => {
       const committing = stage === "committing"
       stage = "over"
+      clearTimeout(watch)
       void handle?.end()
       if (failed !== undefined) return Effect.fail(new RolledBack(failed))
       if (committing && !isDisconnection(error)) return Effect.fail(new RolledBack({ cause: error }))
@@ -99,12 +118,20 @@ const begin = <A>(
     stop: async () => {
       stopped = true
       interrupt()
-      if (stage !== "waiting") await done
+      if (stage !== "waiting") await Promise.race([done, sleep(STOP_PATIENCE)])
     },
   }
 }
 
 const NEVER = new Promise<never>(() => {})
+
+/** How long a statement may take beyond its own limit, in milliseconds, before its database counts as away. */
+const GRACE = 5000
+
+/** An interruption waits so many milliseconds for the rollback; what is revoked can write nothing in any case. */
+const STOP_PATIENCE = 2000
+
+const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis).unref())
 
 /** Whether the transaction could go on: `well`, `aborted` by a failed statement, or `gone` with its connection. */
 const look = async (raw: AnyTransaction): Promise<"well" | "aborted" | "gone"> => {
