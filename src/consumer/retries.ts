@@ -6,6 +6,9 @@ import type { ConsumerState } from "./state.ts"
 /** The inbox is looked at so often even when nothing is known to be due: other instances park, and operators requeue. */
 const LONGEST_LOOK = 1000
 
+/** Parked messages in memory at the most. */
+const MOST_QUEUED = 1000
+
 /** A pause is looked at again at least so often. */
 const LONGEST_PROBE = 15_000
 
@@ -13,11 +16,12 @@ const LONGEST_PROBE = 15_000
 export const retryLoop = Effect.fnUntraced(function* (state: ConsumerState) {
   const { inbox, member, lanes, engine, pause, settings } = state
   const queued = new Set<string>()
-  const limit = 4 * settings.parallel
   while (true) {
     state.due.lower()
     let pauseMillis = LONGEST_LOOK
     if (pause.paused() === undefined && !state.draining) {
+      // What waits in the lane of a slow key is not to hide what is due of others.
+      const limit = Math.min(MOST_QUEUED, 4 * settings.parallel + queued.size)
       const looked = yield* Effect.result(inbox.due(member, limit, false))
       if (looked._tag === "Failure") {
         pause.databaseAway(looked.failure.message)

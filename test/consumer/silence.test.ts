@@ -73,7 +73,7 @@ it("without order a slow handler of a key keeps nobody of that key from being pa
   await eventually(async () =>
     expect(
       (await database.sql`SELECT message_id, state FROM outbox.inbox ORDER BY 1`).map(
-        (row) => row["message_id"] + " " + row["state"],
+        (row) => `${row["message_id"]} ${row["state"]}`,
       ),
     ).toEqual(["failing handled", "other handled", "slow parked"]),
   )

@@ -2,7 +2,7 @@
  * A real ActiveMQ Classic for tests and benchmarks: the server named by `OUTBOX_TEST_ACTIVEMQ_URL`, else Debian's, which
  * is installed by `apt-get` where it is missing.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import {
   createWriteStream,
   existsSync,
@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { promisify } from "node:util"
+import { installPackage } from "./debian.ts"
 import { freePorts, listening, signalGroup, watch } from "./server-process.ts"
 
 export interface ActiveMqOptions {
@@ -63,14 +63,7 @@ const existing = (stompUrl: string): ActiveMq => {
 }
 
 const install = async () => {
-  const run = promisify(execFile)
-  if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) {
-    console.error("ActiveMQ is not installed: running apt-get install activemq")
-    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" }
-    await run("apt-get", ["update"])
-    await run("apt-get", ["install", "-y", "--no-install-recommends", "activemq"], { env })
-    if (existsSync(jars)) return
-  }
+  if ((await installPackage("activemq")) && existsSync(jars)) return
   throw new Error(
     "no ActiveMQ Classic: install activemq (Debian, Ubuntu: apt-get install activemq), " +
       "or set OUTBOX_TEST_ACTIVEMQ_URL=stomp://user:password@host:61613",

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { promisify } from "node:util"
+import { installPackage } from "./debian.ts"
 import { freePorts, listening, signalGroup, watch } from "./server-process.ts"
 
 const run = promisify(execFile)
@@ -50,13 +51,7 @@ export const startRabbit = async (options: RabbitOptions = {}): Promise<Rabbit> 
   const local = findScripts()
   if (local !== undefined) return startLocal(local, options)
   if (await answers("docker", "version")) return startDocker(options)
-  if (process.getuid?.() === 0 && existsSync("/etc/debian_version")) {
-    console.error("RabbitMQ is not installed: running apt-get install rabbitmq-server")
-    await run("apt-get", ["update"])
-    // The package would start a server of its own, with fixed ports, at once.
-    await run("apt-get", ["install", "-y", "--no-install-recommends", "rabbitmq-server"], {
-      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" },
-    })
+  if (await installPackage("rabbitmq-server")) {
     const installed = findScripts()
     if (installed !== undefined) return startLocal(installed, options)
   }
