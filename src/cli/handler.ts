@@ -97,7 +97,14 @@ const runsTypeScript = (): boolean => {
 const failed = (module: string, error: unknown): CliError => {
   const kind = error instanceof SyntaxError ? "SyntaxError: " : ""
   const words = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ")
-  return new CliError({ message: `could not load ${module}: ${kind}${words}` })
+  return new CliError({ message: `could not load ${module}: ${kind}${words}${placeOf(error)}` })
+}
+
+/** Where it happened, in a file of the user's, as the first such place of the stack has it. */
+const placeOf = (error: unknown): string => {
+  const stack = error instanceof Error ? (error.stack ?? "") : ""
+  const place = /(?:^|[\s(]|file:\/\/)(\/[^\s()]+:\d+(?::\d+)?)\)?$/m.exec(stack)?.[1]
+  return place === undefined ? "" : ` (${place})`
 }
 
 const codeOf = (error: unknown): unknown =>

@@ -4,7 +4,7 @@ import type { Broker, BrokerError } from "../broker/broker.ts"
 import type { Inbox } from "../inbox/inbox.ts"
 import { layerPostgres } from "../inbox/postgres.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
-import type { Consumer } from "./consume.ts"
+import { type Consumer, definitionOf } from "./consume.ts"
 import { wordsOf } from "./decode.ts"
 import { OnSubscribed } from "./subscription.ts"
 
@@ -46,7 +46,9 @@ export const startConsumer = (consumer: Consumer, options: StartOptions): Runnin
       Effect.tapCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.void
-          : Effect.logError(`the consumer has ended: ${wordsOf(Cause.squash(cause))}`),
+          : Effect.logError(`the consumer has ended: ${wordsOf(Cause.squash(cause))}`).pipe(
+              Effect.annotateLogs({ consumer: definitionOf(consumer)?.settings.consumer }),
+            ),
       ),
       Effect.provide(options.layer ?? Layer.empty),
     ),

@@ -276,7 +276,7 @@ describe("consumer", () => {
     ],
     [
       "./throws.mjs /topic/a",
-      /could not load \.\/throws\.mjs: no postgres:\/\/app:\*\*\*@db here and no more\n$/,
+      /could not load \.\/throws\.mjs: no postgres:\/\/app:\*\*\*@db here and no more \(\/.*\/throws\.mjs:\d+:\d+\)\n$/,
     ],
     ["./syntax.mjs /topic/a", /could not load \.\/syntax\.mjs: SyntaxError: Unexpected token '='\n$/],
     ["./lacks.mjs /topic/a", /could not load \.\/lacks\.mjs: Cannot find package 'no-such-package' /],

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
-import { Effect, Layer, Scope } from "effect"
+import { Effect, Layer, Logger, References, Scope } from "effect"
 import { afterEach, beforeEach, expect, it } from "vitest"
 import type { Broker } from "../../src/broker/broker.ts"
 import { layerMemory, publish } from "../../src/broker/index.ts"
@@ -162,4 +162,22 @@ it("a dead letter keeps the id of its message, whoever made it", async () => {
       },
     })
   })
+})
+
+it("a consumer that ends where nobody looks at `done` says why", async () => {
+  const lines: unknown[] = []
+  const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
+    lines.push([logLevel, String(message), fiber.getRef(References.CurrentLogAnnotations)["consumer"]])
+  })
+  startConsumer(
+    consume("/queue/orders", { consumer: "billing", retention: "1 second" }, async () => {}),
+    { db, broker, layer: Logger.layer([logger]) },
+  )
+  await eventually(() =>
+    expect(lines).toContainEqual([
+      "Error",
+      expect.stringMatching(/^the consumer has ended: `retention` \(1s\) is shorter/),
+      "billing",
+    ]),
+  )
 })

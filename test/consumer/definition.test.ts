@@ -61,6 +61,16 @@ describe("a definition that cannot work is refused at once", () => {
       () => consume("/queue/a", { consumer: "a", order: "id" as never }, handler),
       /`order` is "key" or "none"/,
     ],
+    [
+      "a batch without consumeBatch",
+      () => consume("/queue/a", { consumer: "a", batch: { size: 10 } } as ConsumerOptions, handler),
+      /`batch` is an option of consumeBatch alone/,
+    ],
+    [
+      "no source",
+      () => consume(undefined as never, { consumer: "a" }, handler),
+      /an event of defineOutbox \(`events.orders`\) or a destination, and got neither/,
+    ],
     ["no function", () => consume("/queue/a", { consumer: "a" }, undefined as never), /it is no function/],
   ])("%s", (_, define, words) => {
     expect(define).toThrow(ConsumerError)
