@@ -5,7 +5,7 @@ import type { AnyDatabase } from "../outbox/transaction.ts"
 import { StoreError, storeError } from "../store/error.ts"
 import { checkVersion } from "../store/migrate.ts"
 import { type Claim, type Due, Inbox, type Parked } from "./inbox.ts"
-import { rowsOf } from "./revocable.ts"
+import { rowsOf, rowsOfText } from "./revocable.ts"
 import { makeStatements } from "./statements.ts"
 import { statementLimitOf, transact } from "./transact.ts"
 
@@ -62,7 +62,7 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
 
     claim: async (tx, scope, arrivals, ordered) => {
       if (arrivals.length === 0) return []
-      const rows = await rowsOf<{ claim: Claim }>(
+      const rows = await rowsOfText<{ claim: Claim }>(
         tx,
         statements.claim(scope, arrivals, ordered, statementLimitOf(tx)),
       )
@@ -76,7 +76,7 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
       }),
 
     resume: async (tx, scope, messageId) => {
-      const [row] = await rowsOf<{ resumed: boolean }>(
+      const [row] = await rowsOfText<{ resumed: boolean }>(
         tx,
         statements.resume(scope, messageId, statementLimitOf(tx)),
       )

@@ -17,19 +17,17 @@ export const makeStatements = (schema: string) => {
     decode(${base64(body)}::text, 'base64')`
 
   return {
-    /** Without parameters, which would cost postgres.js a round trip of their own. Gives `claim` for each, in order. */
+    /** The text of a statement without parameters, which would cost postgres.js a round trip of their own. Gives `claim` for each, in order. */
     claim: (
       { consumer, queue }: InboxScope,
       arrivals: ReadonlyArray<Arrival>,
       ordered: boolean,
       limit: number | undefined,
-    ): SQL => {
+    ): string => {
       const [only] = arrivals
       if (arrivals.length === 1 && only !== undefined) {
         const key = only.key === null ? "NULL" : literal(wellFormed(only.key))
-        return sql.raw(
-          `SELECT ${limits(limit)}${quoted}."inbox_claim_one"(${literal(consumer)}, ${literal(queue)}, ${literal(wellFormed(only.messageId))}, ${literal(wellFormed(only.destination))}, ${key}, ${ordered}) AS claim`,
-        )
+        return `SELECT ${limits(limit)}${quoted}."inbox_claim_one"(${literal(consumer)}, ${literal(queue)}, ${literal(wellFormed(only.messageId))}, ${literal(wellFormed(only.destination))}, ${key}, ${ordered}) AS claim`
       }
       const json = JSON.stringify(
         arrivals.map(({ messageId, destination, key }) => ({
@@ -38,9 +36,7 @@ export const makeStatements = (schema: string) => {
           k: key === null ? null : wellFormed(key),
         })),
       )
-      return sql.raw(
-        `WITH l AS MATERIALIZED (SELECT ${limits(limit)}1) SELECT c.claim FROM l, ${quoted}."inbox_claim"(${literal(consumer)}, ${literal(queue)}, ${literal(json)}, ${ordered}) AS c (claim)`,
-      )
+      return `WITH l AS MATERIALIZED (SELECT ${limits(limit)}1) SELECT c.claim FROM l, ${quoted}."inbox_claim"(${literal(consumer)}, ${literal(queue)}, ${literal(json)}, ${ordered}) AS c (claim)`
     },
 
     /** Gives `claim`. */
@@ -54,11 +50,13 @@ export const makeStatements = (schema: string) => {
           THEN 'behind'
         ELSE 'fresh' END AS claim`,
 
-    /** Gives `resumed`. */
-    resume: ({ consumer, ordered = true }: InboxScope, messageId: string, limit: number | undefined): SQL =>
-      sql.raw(
-        `SELECT ${limits(limit)}${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}, ${ordered}) AS resumed`,
-      ),
+    /** As a text, too. Gives `resumed`. */
+    resume: (
+      { consumer, ordered = true }: InboxScope,
+      messageId: string,
+      limit: number | undefined,
+    ): string =>
+      `SELECT ${limits(limit)}${quoted}."inbox_resume"(${literal(consumer)}, ${literal(wellFormed(messageId))}, ${ordered}) AS resumed`,
 
     park: (
       { consumer, queue, ordered = true }: InboxScope,
