@@ -184,6 +184,12 @@ export const checkRetention = Effect.fnUntraced(function* (settings: ConsumerSet
 const queueOf = (consumer: string, destination: string, queue: string | undefined): string => {
   if (typeof destination !== "string" || destination.trim() === "")
     throw new ConsumerError({ reason: "source", message: "a consumer needs a destination to read" })
+  // RabbitMQ would read a queue of that name, whatever was meant: a topic, or an event of that name.
+  if (!destination.startsWith("/"))
+    throw new ConsumerError({
+      reason: "source",
+      message: `${JSON.stringify(destination)} is no destination: it starts with a slash, as /topic/orders or /queue/orders does`,
+    })
   if (queue !== undefined) {
     const fault = queue.trim() === "" ? "is empty" : nameFault(queue)
     if (fault !== undefined) throw wrong(`\`queue\` ${fault}`)

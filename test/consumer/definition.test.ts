@@ -67,6 +67,11 @@ describe("a definition that cannot work is refused at once", () => {
       /`batch` is an option of consumeBatch alone/,
     ],
     [
+      "an event's name for its destination",
+      () => consume("orders", { consumer: "a" }, handler),
+      /"orders" is no destination: it starts with a slash/,
+    ],
+    [
       "no source",
       () => consume(undefined as never, { consumer: "a" }, handler),
       /an event of defineOutbox \(`events.orders`\) or a destination, and got neither/,
