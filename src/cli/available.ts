@@ -6,16 +6,17 @@ interface Retryable {
   readonly isRetryable: boolean
 }
 
-/** Tries again every second, with a warning each, for as long as the failure says that it may pass. */
+/** Tries again every second, with a warning where it says something new, for as long as the failure says that it may pass. */
 export const whenAvailable = <A, E extends Retryable, R>(
   effect: Effect.Effect<A, E, R>,
+  told?: string,
 ): Effect.Effect<A, E, R | Scope.Scope> =>
   attempt(effect).pipe(
     Effect.catch((error) =>
       error.isRetryable
-        ? Effect.logWarning(error.message).pipe(
+        ? (error.message === told ? Effect.void : Effect.logWarning(error.message)).pipe(
             Effect.andThen(Effect.sleep("1 second")),
-            Effect.andThen(Effect.suspend(() => whenAvailable(effect))),
+            Effect.andThen(Effect.suspend(() => whenAvailable(effect, error.message))),
           )
         : Effect.fail(error),
     ),

@@ -147,14 +147,14 @@ const makeReceive = (state: ConsumerState, { settings }: Definition) => {
   }
 }
 
-/** A database that is away is waited for; tables that do not fit are not. */
-const whenThere = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+/** A database that is away is waited for, with a warning where it says something new; tables that do not fit are not. */
+const whenThere = <A>(effect: Effect.Effect<A, StoreError>, told?: string): Effect.Effect<A, StoreError> =>
   effect.pipe(
     Effect.catch((error) =>
       error.isRetryable
-        ? Effect.logWarning(error.message).pipe(
+        ? (error.message === told ? Effect.void : Effect.logWarning(error.message)).pipe(
             Effect.andThen(Effect.sleep("1 second")),
-            Effect.andThen(Effect.suspend(() => whenThere(effect))),
+            Effect.andThen(Effect.suspend(() => whenThere(effect, error.message))),
           )
         : Effect.fail(error),
     ),

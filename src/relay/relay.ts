@@ -134,14 +134,14 @@ export const runRelay = (
 /** How long a nudge keeps the relay looking every couple of milliseconds: it comes before the commit it announces. */
 const EAGER_MILLIS = 100
 
-/** A database that is away is waited for; tables that do not fit are not. */
-const openStore = (store: OutboxStore["Service"]): Effect.Effect<number, StoreError> =>
+/** A database that is away is waited for, with a warning where it says something new; tables that do not fit are not. */
+const openStore = (store: OutboxStore["Service"], told?: string): Effect.Effect<number, StoreError> =>
   store.open.pipe(
     Effect.catch((error) =>
       error.isRetryable
-        ? Effect.logWarning(error.message).pipe(
+        ? (error.message === told ? Effect.void : Effect.logWarning(error.message)).pipe(
             Effect.andThen(Effect.sleep("1 second")),
-            Effect.andThen(Effect.suspend(() => openStore(store))),
+            Effect.andThen(Effect.suspend(() => openStore(store, error.message))),
           )
         : Effect.fail(error),
     ),
