@@ -24,6 +24,7 @@ export default defineConfig({
     globalSetup: ["test/support/global-setup.ts"],
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    maxWorkers: 2,
+    // Most of them wait for a broker's time-outs, not for a core.
+    maxWorkers: 3,
   },
 })

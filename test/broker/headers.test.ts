@@ -52,12 +52,19 @@ describe("wireHeaders", () => {
     expect(wireHeaders({ ...stored, headers: {} })).not.toHaveProperty("dop-correlation-id")
   })
 
-  it("lets no stored header pass for one of its own, and keeps an empty key", () => {
+  it("keeps the identity that a copy stores, but never its position, and keeps an empty key", () => {
     const headers = wireHeaders({
       ...stored,
       key: "",
-      headers: { "outbox-message-id": "x", "dop-msg-id": "x" },
+      headers: { "outbox-message-id": "x", "outbox-event": "y", "outbox-position": "1" },
     })
-    expect(headers).toMatchObject({ "outbox-message-id": "0190", "dop-msg-id": "0190", "outbox-key": "" })
+    expect(headers).toMatchObject({
+      "outbox-message-id": "x",
+      "dop-msg-id": "x",
+      "outbox-event": "y",
+      "dop-msg-type": "y",
+      "outbox-position": String(stored.position),
+      "outbox-key": "",
+    })
   })
 })
