@@ -31,11 +31,26 @@ const clamped = (millis: number): number => Math.min(Math.max(0, millis), LONGES
 
 const LONGEST_SNOOZE = Duration.toMillis("3650 days")
 
-/** A driver's error says what happened, Drizzle's error around it only where: both. */
-const deepWordsOf = (thrown: unknown): string => {
-  const words = wordsOf(thrown)
-  const cause = thrown instanceof Error ? thrown.cause : undefined
-  return cause === undefined || cause === null ? words : `${words}: ${wordsOf(cause)}`
+/**
+ * An error and what caused it. Drizzle's error around a driver's says where, and with which values, which are nobody's
+ * business in a log: of it the statement is left, after what happened.
+ */
+const deepWordsOf = (thrown: unknown, depth = 0): string => {
+  const statement = statementOf(thrown)
+  const cause = thrown instanceof Error && depth < 4 ? thrown.cause : undefined
+  if (cause === undefined || cause === null)
+    return statement === undefined ? wordsOf(thrown) : `a query failed (${statement})`
+  const inner = deepWordsOf(cause, depth + 1)
+  // An error that says the same as its cause says it once.
+  if (wordsOf(cause) === wordsOf(thrown)) return inner
+  return statement === undefined ? `${wordsOf(thrown)}: ${inner}` : `${inner} (${statement})`
+}
+
+const statementOf = (thrown: unknown): string | undefined => {
+  if (!(thrown instanceof Error && "query" in thrown && "params" in thrown)) return undefined
+  if (typeof thrown.query !== "string" || !thrown.message.startsWith("Failed query: ")) return undefined
+  const statement = thrown.query.replace(/\s+/g, " ").trim()
+  return statement.length > 200 ? `${statement.slice(0, 200)}…` : statement
 }
 
 /** A handler was over its time. */

@@ -2,11 +2,17 @@
 import { randomUUID } from "node:crypto"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
-import { Effect, Layer, Logger, References, Scope } from "effect"
+import { Effect, Layer, Logger, References, Schedule, Scope } from "effect"
 import { afterEach, beforeEach, expect, it } from "vitest"
 import type { Broker } from "../../src/broker/broker.ts"
 import { layerMemory, publish } from "../../src/broker/index.ts"
-import { type Consumer, consume, type RunningConsumer, startConsumer } from "../../src/consumer/index.ts"
+import {
+  type Consumer,
+  consume,
+  type Handling,
+  type RunningConsumer,
+  startConsumer,
+} from "../../src/consumer/index.ts"
 import { defineOutbox, query } from "../../src/index.ts"
 import { createDatabase, type TestDatabase } from "../support/postgres.ts"
 import { eventually, soon } from "./harness.ts"
@@ -180,4 +186,25 @@ it("a consumer that ends where nobody looks at `done` says why", async () => {
       "billing",
     ]),
   )
+})
+
+it("a failed query is told by what happened and its statement, without its values, in either form", async () => {
+  const note = (id: number) => (tx: Handling<unknown>["tx"]) =>
+    tx.insert(invoices).values({ id, note: "secret" })
+  await database.sql`INSERT INTO invoices VALUES (1)`
+  const both = consume("/queue/orders", { ...options, retry: Schedule.spaced("1 hour") }, ({ tx, id }) =>
+    id === "m1" ? note(1)(tx) : Effect.asVoid(query(note(1))),
+  )
+  start(both)
+  await running?.ready
+  await send({}, { ...incoming, "outbox-message-id": "m1" })
+  await send({}, { ...incoming, "outbox-message-id": "m2" })
+  await eventually(async () => {
+    const rows = await database.sql`SELECT last_error AS words FROM outbox.inbox WHERE state = 'parked'`
+    expect(rows.map(({ words }) => words)).toEqual(
+      Array(2).fill(
+        'duplicate key value violates unique constraint "invoices_pkey" (insert into "invoices" ("id", "note") values ($1, $2))',
+      ),
+    )
+  })
 })
