@@ -1,4 +1,6 @@
-# The relay as an image: docker build -t drizzle-outbox . && docker run --env OUTBOX_DATABASE_URL=… --env OUTBOX_BROKER_URL=… drizzle-outbox
+# The programs as an image; the relay runs unless another command is given, such as
+#   node dist/consumer.js /handlers/orders.js#handleOrder /topic/orders.v2 --consumer billing
+# docker build -t drizzle-outbox . && docker run --env OUTBOX_DATABASE_URL=… --env OUTBOX_BROKER_URL=… drizzle-outbox
 FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
@@ -9,14 +11,14 @@ COPY src src
 RUN npm run build && npm pkg delete devDependencies && npm prune --no-audit --no-fund
 
 FROM node:24-slim
-ENV NODE_ENV=production OUTBOX_LIVENESS_FILE=/tmp/relay-alive
+ENV NODE_ENV=production OUTBOX_LIVENESS_FILE=/tmp/alive
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 COPY migrations migrations
 USER node
-# Touched about every second while the relay has its lease and a broker.
+# Touched about every second while the relay keeps its lease, or the consumer works or waits.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
   CMD test $(( $(date +%s) - $(stat -c %Y "$OUTBOX_LIVENESS_FILE") )) -lt 15
 CMD ["node", "dist/relay.js"]
