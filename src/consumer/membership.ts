@@ -12,6 +12,7 @@ export const membershipLoop = Effect.fnUntraced(function* (state: ConsumerState)
   let failing = false
   while (true) {
     const asked = state.now()
+    state.ask.lower()
     const wanted = state.wanted
     const { leaseMillis, released } = state
     const renewed = yield* Effect.result(
@@ -38,13 +39,15 @@ export const membershipLoop = Effect.fnUntraced(function* (state: ConsumerState)
     state.hold.raise()
     yield* state.settings.onTick
     const waiting = wanted && state.heldUntil < state.now()
-    yield* Effect.sleep(waiting ? ASK_MILLIS : Math.min(1000, leaseMillis / 8))
+    const pause = Effect.sleep(waiting ? ASK_MILLIS : Math.min(1000, leaseMillis / 8))
+    yield* waiting ? pause : Effect.raceFirst(pause, state.ask.await)
   }
 })
 
 /** Waits until this instance holds the subscription. */
 export const takeHold = Effect.fnUntraced(function* (state: ConsumerState) {
   state.wanted = true
+  state.ask.raise()
   while (state.heldUntil < state.now()) {
     state.hold.lower()
     yield* state.hold.await

@@ -83,6 +83,7 @@ const makeState = Effect.fnUntraced(function* (
   const due = yield* makeSignal
   const paused = yield* makeSignal
   const hold = yield* makeSignal
+  const ask = yield* makeSignal
   const counts = { handled: 0, duplicates: 0, failed: 0, dead: 0 }
   const pause = makePause({
     after: settings.pauseAfter,
@@ -106,6 +107,7 @@ const makeState = Effect.fnUntraced(function* (
     due,
     paused,
     hold,
+    ask,
     connection: undefined,
     connectionState: "connecting",
     words: undefined,

@@ -23,6 +23,8 @@ export interface ConsumerState {
   readonly paused: Signal
   /** The subscription is wanted, or was got or lost. */
   readonly hold: Signal
+  /** Raised where the subscription is wanted: it is asked for at once. */
+  readonly ask: Signal
   connection: BrokerConnection | undefined
   connectionState: "connecting" | "connected" | "standing by"
   words: string | undefined

@@ -34,6 +34,7 @@ it("a renewal that was under way when the subscription was given up does not tak
       pause: { paused: () => undefined },
       lanes: { running: () => 0 },
       hold: { raise: () => {} },
+      ask: { raise: () => {}, lower: () => {}, await: Effect.never },
       now: () => performance.now(),
       wanted: true,
       heldUntil: Number.NEGATIVE_INFINITY,
