@@ -66,6 +66,17 @@ export interface Engine {
   readonly retry: (parked: Parked, probe: boolean) => Effect.Effect<boolean>
 }
 
+/** By what an operator finds a message. */
+const namesOf = (arrival: Arrival) => ({
+  id: arrival.messageId,
+  event: eventOf(arrival),
+  destination: arrival.destination,
+  key: arrival.key,
+})
+
+const eventOf = ({ headers }: Arrival): string | undefined =>
+  headers["outbox-event"] ?? headers["cap-msg-name"] ?? headers["dop-msg-type"]
+
 /** So many lost connections in a row, with a database that answers in between, are the message's own doing. */
 const MAX_LOSSES = 5
 
@@ -107,7 +118,7 @@ export const makeEngine = (options: {
     return {
       body,
       id: arrival.messageId,
-      event: headers["outbox-event"] ?? headers["cap-msg-name"] ?? headers["dop-msg-type"],
+      event: eventOf(arrival),
       eventId: headers["outbox-event-id"],
       operation: headers["outbox-operation"],
       destination: arrival.destination,
@@ -246,7 +257,7 @@ export const makeEngine = (options: {
     if (!died) return
     counts.dead++
     yield* Effect.logError("a message is dead").pipe(
-      Effect.annotateLogs({ id: arrival.messageId, destination: arrival.destination, attempts, error }),
+      Effect.annotateLogs({ ...namesOf(arrival), attempts, error }),
     )
   })
 
@@ -281,7 +292,12 @@ export const makeEngine = (options: {
     const counted = pause.failed(arrival.key ?? arrival.messageId, failure.words) && !probe
     const attempts = passage.attempts + (counted ? 1 : 0)
     yield* Effect.logWarning("a handler failed").pipe(
-      Effect.annotateLogs({ id: arrival.messageId, key: arrival.key, attempts, error: failure.words }),
+      Effect.annotateLogs({
+        ...namesOf(arrival),
+        attempts,
+        error: failure.words,
+        ...(failure.stack !== undefined && { stack: failure.stack }),
+      }),
     )
     if (counted && attempts >= settings.maxAttempts) return yield* bury(passage, attempts, failure.words)
     yield* park(passage, attempts, failure.words, yield* pauseAfter(settings.retry, Math.max(1, attempts)))

@@ -7,7 +7,7 @@ import { Reject, Snooze } from "./outcome.ts"
 
 /** How a handler ended that did not succeed. */
 export type Failure =
-  | { readonly _tag: "Failed"; readonly words: string }
+  | { readonly _tag: "Failed"; readonly words: string; readonly stack?: string }
   | { readonly _tag: "Rejected"; readonly words: string }
   | { readonly _tag: "Snoozed"; readonly millis: number }
 
@@ -23,7 +23,8 @@ export const failureOf = (thrown: unknown): Failure => {
       ? { _tag: "Snoozed", millis: clamped(Duration.toMillis(duration.value)) }
       : { _tag: "Failed", words: "Snooze was given no duration" }
   }
-  return { _tag: "Failed", words: deepWordsOf(thrown) }
+  const stack = framesOf(thrown)
+  return { _tag: "Failed", words: deepWordsOf(thrown), ...(stack !== undefined && { stack }) }
 }
 
 /** Within what a time in the database can be. */
@@ -52,6 +53,15 @@ const statementOf = (thrown: unknown): string | undefined => {
   const statement = thrown.query.replace(/\s+/g, " ").trim()
   return statement.length > 200 ? `${statement.slice(0, 200)}…` : statement
 }
+
+/** Where it was thrown, without its message, which may quote values. */
+const framesOf = (thrown: unknown): string | undefined => {
+  const frames =
+    thrown instanceof Error ? thrown.stack?.split("\n").filter((line) => /^\s+at /.test(line)) : undefined
+  return frames === undefined || frames.length === 0 ? undefined : frames.slice(0, MOST_FRAMES).join("\n")
+}
+
+const MOST_FRAMES = 12
 
 /** A handler was over its time. */
 export class HandlerTimeout extends Error {

@@ -182,9 +182,10 @@ describe("a verdict of the handler's own", () => {
     const odd = (reason: unknown) => failureOf(new Reject({ reason: reason as string }))
     expect(odd(new Error("no stock"))).toEqual({ _tag: "Rejected", words: "no stock" })
     expect(odd(undefined)).toEqual({ _tag: "Rejected", words: "rejected without a reason" })
-    expect(failureOf(Object.assign(new Error(), { message: { code: 7 } }))).toEqual({
+    expect(failureOf(Object.assign(new Error(), { message: { code: 7 } }))).toMatchObject({
       _tag: "Failed",
       words: '{"code":7}',
+      stack: expect.stringMatching(/^ +at .*outcome\.test\.ts/),
     })
     const circular: Record<string, unknown> = Object.assign(Object.create(null), {})
     circular["self"] = circular

@@ -4,6 +4,7 @@ import { sql } from "drizzle-orm"
 import { Effect, Schedule } from "effect"
 import postgres from "postgres"
 import { consume } from "../../src/consumer/consume.ts"
+import { defaultBackoff } from "../../src/relay/backoff.ts"
 import { migrate } from "../../src/store/migrate.ts"
 import { startActiveMq } from "../support/activemq.ts"
 import {
@@ -36,18 +37,18 @@ interface Body {
 const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
 /** One effect a message, after `work`, called before and after the write. */
-const consumerOf = (destination: string, work: (when: "before" | "after") => Promise<void> | void) =>
-  consume<Body>(
-    destination,
-    { consumer: "billing", retry: Schedule.spaced("300 millis") },
-    async ({ tx, id, key, body, attempt }) => {
-      await work("before")
-      await tx.execute(
-        sql`INSERT INTO effects (message_id, key, n, attempt) VALUES (${id}, ${key}, ${body.n}, ${attempt})`,
-      )
-      await work("after")
-    },
-  )
+const consumerOf = (
+  destination: string,
+  work: (when: "before" | "after") => Promise<void> | void,
+  retry: Schedule.Schedule<unknown> = Schedule.spaced("300 millis"),
+) =>
+  consume<Body>(destination, { consumer: "billing", retry }, async ({ tx, id, key, body, attempt }) => {
+    await work("before")
+    await tx.execute(
+      sql`INSERT INTO effects (message_id, key, n, attempt) VALUES (${id}, ${key}, ${body.n}, ${attempt})`,
+    )
+    await work("after")
+  })
 
 const servers = [
   {
@@ -163,11 +164,16 @@ describe("what a consumer's handler calls", () => {
     let down = false
     let refused = 0
     const { lines } = startHere(
-      consumerOf(`/topic/${name}`, (when) => {
-        if (when === "before" || !down) return
-        refused++
-        throw new Error("connect ECONNREFUSED")
-      }),
+      consumerOf(
+        `/topic/${name}`,
+        (when) => {
+          if (when === "before" || !down) return
+          refused++
+          throw new Error("connect ECONNREFUSED")
+        },
+        // For as long as minutes, the pauses that a consumer has when it is told nothing.
+        full ? defaultBackoff : undefined,
+      ),
       database.url,
       stompUrl,
       cleanups,
