@@ -48,7 +48,9 @@ export const membershipLoop = Effect.fnUntraced(function* (state: ConsumerState)
 export const takeHold = Effect.fnUntraced(function* (state: ConsumerState) {
   state.wanted = true
   state.ask.raise()
-  while (state.heldUntil < state.now()) {
+  for (let asked = 0; state.heldUntil < state.now(); asked++) {
+    if (asked === 1)
+      yield* Effect.logInfo("standing by: another instance is subscribed, or was until just now")
     state.hold.lower()
     yield* state.hold.await
   }
