@@ -1,60 +1,22 @@
 /** What becomes of a delivery: claimed, handled and recorded in one transaction, then acknowledged. */
 import { type Context, Effect, Option, Result, Semaphore } from "effect"
-import {
-  type Arrival,
-  type Claim,
-  type Inbox,
-  type InboxScope,
-  type Parked,
-  type Parking,
-  RolledBack,
-} from "../inbox/inbox.ts"
-import type { AnyTransaction } from "../outbox/append.ts"
-import { carryOn } from "../outbox/carry.ts"
+import type { Arrival, Claim, Inbox, InboxScope, Parked, Parking, RolledBack } from "../inbox/inbox.ts"
 import { pauseAfter } from "../relay/backoff.ts"
 import type { StoreError } from "../store/error.ts"
 import type { Admitted } from "./admission.ts"
 import { deadLetterOf } from "./dead-letter.ts"
-import { type Decoder, wordsOf } from "./decode.ts"
-import { type Delivery, makeDelivery, settledOf } from "./delivery.ts"
-import { callHandler, type Failure, failureOf } from "./handler.ts"
-import { causationOf } from "./identity.ts"
-import type { Message, Work } from "./message.ts"
-import type { ConsumerSettings } from "./options.ts"
-import { Reject } from "./outcome.ts"
+import { wordsOf } from "./decode.ts"
+import type { Definition } from "./definition.ts"
+import { type Failure, failureOf } from "./handler.ts"
+import { eventOf } from "./identity.ts"
 import type { Pause } from "./pause.ts"
-
-/** The user's function, whatever its form. What it returns may be an Effect, a Promise or nothing. */
-export type Handle =
-  | { readonly _tag: "Messages"; readonly call: (messages: ReadonlyArray<Message>, work: Work) => unknown }
-  | { readonly _tag: "Delivery"; readonly call: (delivery: Delivery) => unknown }
-
-/** What a consumer is made of. */
-export interface Definition {
-  readonly settings: ConsumerSettings
-  readonly decode: Decoder
-  readonly handle: Handle
-}
+import { makeTries, type Passage } from "./try.ts"
 
 export interface Counts {
   handled: number
   duplicates: number
   failed: number
   dead: number
-}
-
-/** A message on its way through. */
-interface Passage {
-  readonly arrival: Arrival
-  readonly body: unknown
-  readonly attempts: number
-  readonly parked: boolean
-  /** How often its handler was begun without an end, as the inbox said; undefined for a delivery. */
-  readonly started: number | undefined
-  /** False once nothing that is done with it reaches the broker. */
-  readonly live: () => boolean
-  /** Acknowledges it, where there is a delivery to acknowledge. */
-  readonly settle: () => void
 }
 
 export interface Engine {
@@ -73,9 +35,6 @@ const namesOf = (arrival: Arrival) => ({
   destination: arrival.destination,
   key: arrival.key,
 })
-
-const eventOf = ({ headers }: Arrival): string | undefined =>
-  headers["outbox-event"] ?? headers["cap-msg-name"] ?? headers["dop-msg-type"]
 
 /** So many lost connections in a row, with a database that answers in between, are the message's own doing. */
 const MAX_LOSSES = 5
@@ -105,120 +64,7 @@ export const makeEngine = (options: {
   /** How often in a row a message's transaction lost its connection. */
   const losses = new Map<string, number>()
 
-  const transact = <A>(body: (tx: AnyTransaction, controller: AbortController) => Promise<A>) =>
-    Effect.suspend(() => {
-      const controller = new AbortController()
-      return inbox
-        .transact((tx) => body(tx, controller), { statementMillis: timeoutMillis })
-        .pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
-    })
-
-  const messageOf = ({ arrival, body, attempts }: Passage): Message => {
-    const { headers } = arrival
-    return {
-      body,
-      id: arrival.messageId,
-      event: eventOf(arrival),
-      eventId: headers["outbox-event-id"],
-      operation: headers["outbox-operation"],
-      destination: arrival.destination,
-      key: arrival.key,
-      headers,
-      attempt: attempts + 1,
-      cause: causationOf(arrival),
-    }
-  }
-
-  const call = async (
-    tx: AnyTransaction,
-    controller: AbortController,
-    passages: ReadonlyArray<Passage>,
-  ): Promise<void> => {
-    if (handle._tag !== "Messages") return
-    const [only] = passages
-    if (passages.length === 1 && only !== undefined) carryOn(tx, causationOf(only.arrival))
-    const messages = passages.map(messageOf)
-    await callHandler((signal) => handle.call(messages, { tx, signal }), {
-      context,
-      tx,
-      timeoutMillis,
-      controller,
-    })
-  }
-
-  /** One transaction: claims, parking behind what is parked, and the handler for what is fresh. */
-  const handleNew = (passages: ReadonlyArray<Passage>) =>
-    transact(async (tx, controller) => {
-      const arrivals = passages.map(({ arrival }) => arrival)
-      const claims = await inbox.claim(tx, scope, arrivals, settings.ordered)
-      for (const [index, arrival] of arrivals.entries()) {
-        if (claims[index] === "behind") await parkBehind(tx, arrival)
-      }
-      const fresh = passages.filter((_, index) => claims[index] === "fresh")
-      if (fresh.length > 0) await call(tx, controller, fresh)
-      return claims
-    })
-
-  const handleParked = (passage: Passage) =>
-    transact(async (tx, controller): Promise<ReadonlyArray<Claim>> => {
-      if (!(await inbox.resume(tx, scope, passage.arrival.messageId))) return ["settled"]
-      await call(tx, controller, [passage])
-      return ["fresh"]
-    })
-
-  const parkBehind = (tx: AnyTransaction, arrival: Arrival) =>
-    inbox.park(tx, scope, arrival, { attempts: 0, error: null, retryInMillis: null })
-
-  /** Calls a handler that opens its own transaction. */
-  const handleDelivery = (deliver: (delivery: Delivery) => unknown, passage: Passage) =>
-    Effect.gen(function* () {
-      const { arrival, parked } = passage
-      const claim = async (tx: AnyTransaction): Promise<Claim> => {
-        if (parked) return (await inbox.resume(tx, scope, arrival.messageId)) ? "fresh" : "settled"
-        return (await inbox.claim(tx, scope, [arrival], settings.ordered))[0] as Claim
-      }
-      if (!parked) {
-        const found = yield* inbox.look(scope, arrival, settings.ordered)
-        if (found === "behind") yield* transact((tx) => parkBehind(tx, arrival))
-        if (found !== "fresh") return [found]
-      }
-      let saved = false
-      const controller = new AbortController()
-      const returned = yield* Effect.tryPromise({
-        try: () =>
-          callHandler(
-            (signal) =>
-              deliver(
-                makeDelivery(arrival, passage.attempts + 1, signal, async (tx) => {
-                  saved = true
-                  const found = await claim(tx)
-                  // Its key has parked messages since it was looked at: it waits behind them, whatever else the handler says.
-                  if (found === "behind") await parkBehind(tx, arrival)
-                  return found
-                }),
-              ),
-            { context, tx: undefined, timeoutMillis, controller },
-          ),
-        catch: (cause) => new RolledBack({ cause }),
-      }).pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
-      const settled = settledOf(returned)
-      if (settled === undefined) {
-        const cause = new Error("its handler settled nothing: return delivery.ack() or delivery.nack()")
-        return yield* new RolledBack({ cause })
-      }
-      if (settled._tag === "Dead")
-        return yield* new RolledBack({ cause: new Reject({ reason: settled.reason }) })
-      // What waits in the inbox ends there; what does not has no record, as its handler saved none.
-      if (!saved && (parked || startedHere.has(arrival.messageId))) yield* transact(claim)
-      return ["fresh" as const]
-    })
-
-  const tryOnce = (passage: Passage): Effect.Effect<ReadonlyArray<Claim>, StoreError | RolledBack> =>
-    handle._tag === "Delivery"
-      ? handleDelivery(handle.call, passage)
-      : passage.parked
-        ? handleParked(passage)
-        : handleNew([passage])
+  const { transact, handleNew, tryOnce } = makeTries({ definition, context, inbox, scope, startedHere })
 
   /** Runs a statement of the inbox's own until the database has taken it; undefined when nothing waits for it any more. */
   const persist = <A>(live: () => boolean, write: Effect.Effect<A, StoreError | RolledBack>) =>

@@ -78,6 +78,10 @@ export const causationOf = ({ messageId, headers }: Arrival): Causation => ({
   traceparent: headers["traceparent"],
 })
 
+/** The event's name, where the sender says it. */
+export const eventOf = ({ headers }: Arrival): string | undefined =>
+  headers["outbox-event"] ?? headers["cap-msg-name"] ?? headers["dop-msg-type"]
+
 const keyOf = (incoming: Incoming, settings: ConsumerSettings): string | null => {
   const key = incoming.headers["outbox-key"] ?? extract(settings.key, incoming)
   // PostgreSQL's text has no NUL; STOMP's headers can carry none either, but a function may return one.

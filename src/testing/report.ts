@@ -1,6 +1,6 @@
 /** What a drain did, and what went wrong in it. */
 import { Cause, Effect } from "effect"
-import type { Handle } from "../consumer/engine.ts"
+import type { Handle } from "../consumer/definition.ts"
 import type { Arrival, Inbox, InboxScope } from "../inbox/inbox.ts"
 
 export interface DrainReport {
