@@ -41,11 +41,11 @@ it("a stop ends although the database has fallen silent in mid-handler", async (
   await running.ready
   await Effect.runPromise(publish([message("a", "a")]).pipe(Effect.provide(broker)))
   await eventually(() => expect(begun).toBe(true))
-  const began = performance.now()
-  await running.stop()
-  expect(performance.now() - began).toBeLessThan(8_000)
-  await client.end({ timeout: 0 })
-  await proxy.close()
+  const stopped = await Promise.race([running.stop().then(() => true), sleep(8_000, false)])
+  expect(stopped).toBe(true)
+  // The driver may go on asking a database that does not answer.
+  client.end({ timeout: 0 }).catch(() => {})
+  proxy.close().catch(() => {})
   await database.drop()
 })
 
