@@ -198,7 +198,8 @@ describe("relays as processes", () => {
     assert.isBelow(recovery, 2000)
     const arrived = await listen(rabbit.stompUrl, `/queue/${queue}`)
     await eventually(() => assert.strictEqual(firstArrivals(arrived).ids.size, 30_000), 30)
-  })
+    // It starts a broker of its own, twice.
+  }, 120_000)
 
   it("a body over the broker's frame limit is dead within a second, with the broker's words; the rest flows", async () => {
     const db = await database()
