@@ -42,11 +42,15 @@ export const makeTries = ({
 }) => {
   const { timeoutMillis } = settings
 
-  const transact = <A>(body: (tx: AnyTransaction, controller: AbortController) => Promise<A>) =>
+  const transact = <A>(
+    body: (tx: AnyTransaction, controller: AbortController, claims: ReadonlyArray<Claim>) => Promise<A>,
+    arrivals: ReadonlyArray<Arrival> = [],
+  ) =>
     Effect.suspend(() => {
       const controller = new AbortController()
+      const claim = { scope, arrivals, ordered: settings.ordered }
       return inbox
-        .transact((tx) => body(tx, controller), { statementMillis: timeoutMillis })
+        .transact((tx, claims) => body(tx, controller, claims), { statementMillis: timeoutMillis, claim })
         .pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
     })
 
@@ -84,17 +88,17 @@ export const makeTries = ({
   }
 
   /** One transaction: claims, parking behind what is parked, and the handler for what is fresh. */
-  const handleNew = (passages: ReadonlyArray<Passage>) =>
-    transact(async (tx, controller) => {
-      const arrivals = passages.map(({ arrival }) => arrival)
-      const claims = await inbox.claim(tx, scope, arrivals, settings.ordered)
+  const handleNew = (passages: ReadonlyArray<Passage>) => {
+    const arrivals = passages.map(({ arrival }) => arrival)
+    return transact(async (tx, controller, claims) => {
       for (const [index, arrival] of arrivals.entries()) {
         if (claims[index] === "behind") await parkBehind(tx, arrival)
       }
       const fresh = passages.filter((_, index) => claims[index] === "fresh")
       if (fresh.length > 0) await call(tx, controller, fresh)
       return claims
-    })
+    }, arrivals)
+  }
 
   const handleParked = (passage: Passage) =>
     transact(async (tx, controller): Promise<ReadonlyArray<Claim>> => {

@@ -80,6 +80,12 @@ export class RolledBack extends Data.TaggedError("RolledBack")<{ readonly cause:
 export interface TransactOptions {
   /** No single statement in it runs longer; nor does it lie idle for much longer than this. */
   readonly statementMillis: number
+  /** Claims these arrivals first, for the price of no round trip where the driver allows it. */
+  readonly claim?: {
+    readonly scope: InboxScope
+    readonly arrivals: ReadonlyArray<Arrival>
+    readonly ordered: boolean
+  }
 }
 
 /** The inbox of any number of consumers. Time is the store's clock. */
@@ -95,7 +101,7 @@ export class Inbox extends Context.Service<
      * when the commit was refused; with `StoreError` when the database went away, and then nobody knows whether it committed.
      */
     readonly transact: <A>(
-      body: (tx: AnyTransaction) => Promise<A>,
+      body: (tx: AnyTransaction, claims: ReadonlyArray<Claim>) => Promise<A>,
       options: TransactOptions,
     ) => Effect.Effect<A, StoreError | RolledBack>
     /**

@@ -151,7 +151,7 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
   const inbox: Inbox["Service"] = {
     open: Effect.void,
 
-    transact: (body) =>
+    transact: (body, { claim }) =>
       Effect.clockWith((clock) =>
         Effect.callback((resume) => {
           const own: Open = {
@@ -169,7 +169,10 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
             resume(exit ?? (Exit.succeed(value) as never))
           }
           Promise.resolve()
-            .then(() => body(tx))
+            .then(() =>
+              claim === undefined ? [] : inbox.claim(tx, claim.scope, claim.arrivals, claim.ordered),
+            )
+            .then((claims) => body(tx, claims))
             .then(
               (value) => settle(true, undefined, value),
               (cause) => settle(false, Exit.fail(new RolledBack({ cause }))),

@@ -7,7 +7,7 @@ import { checkVersion } from "../store/migrate.ts"
 import { type Claim, type Due, Inbox, type Parked } from "./inbox.ts"
 import { rowsOf, rowsOfText } from "./revocable.ts"
 import { makeStatements } from "./statements.ts"
-import { statementLimitOf, transact } from "./transact.ts"
+import { limitOf, statementLimitOf, transact } from "./transact.ts"
 
 export interface InboxPostgresOptions {
   /** Schema of the inbox's tables. Default "outbox". */
@@ -58,15 +58,20 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
       ),
     ),
 
-    transact: (body, options) => transact(db, body, options),
+    transact: (body, options) => {
+      const { claim, statementMillis } = options
+      if (claim === undefined || claim.arrivals.length === 0) {
+        return transact(db, (tx) => body(tx, []), options)
+      }
+      const { scope, arrivals, ordered } = claim
+      const opening = statements.claim(scope, arrivals, ordered, limitOf(statementMillis))
+      return transact(db, (tx, rows) => body(tx, claimsOf(rows)), options, opening)
+    },
 
     claim: async (tx, scope, arrivals, ordered) => {
       if (arrivals.length === 0) return []
-      const rows = await rowsOfText<{ claim: Claim }>(
-        tx,
-        statements.claim(scope, arrivals, ordered, statementLimitOf(tx)),
-      )
-      return rows.map((row) => row.claim)
+      const rows = await rowsOfText(tx, statements.claim(scope, arrivals, ordered, statementLimitOf(tx)))
+      return claimsOf(rows)
     },
 
     look: (scope, arrival, ordered) =>
@@ -148,6 +153,9 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
       }),
   }
 }
+
+const claimsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<Claim> =>
+  rows.map((row) => (row as { readonly claim: Claim }).claim)
 
 interface ParkedRow {
   readonly message_id: string

@@ -7,16 +7,18 @@ import { awaitCommit } from "../outbox/nudge.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { isDisconnection, type StoreError, storeError } from "../store/error.ts"
 import { RolledBack, type TransactOptions } from "./inbox.ts"
-import { type Revocable, revocable } from "./revocable.ts"
+import { beginWith, type Opening } from "./opening.ts"
+import { type Revocable, revocable, rowsOfText } from "./revocable.ts"
 
-/** See `Inbox.transact`. */
+/** See `Inbox.transact`. The body gets the rows of `opening`, its first statement, without parameters. */
 export const transact = <A>(
   db: AnyDatabase,
-  body: (tx: AnyTransaction) => Promise<A>,
+  body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   options: TransactOptions,
+  opening?: string,
 ): Effect.Effect<A, StoreError | RolledBack> =>
   Effect.callback<A, StoreError | RolledBack>((resume) => {
-    const attempt = begin(db, body, options)
+    const attempt = begin(db, body, options, opening)
     attempt.done.then(resume)
     return Effect.promise(attempt.stop)
   })
@@ -30,8 +32,9 @@ interface Attempt<A> {
 
 const begin = <A>(
   db: AnyDatabase,
-  body: (tx: AnyTransaction) => Promise<A>,
+  body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   { statementMillis }: TransactOptions,
+  text: string | undefined,
 ): Attempt<A> => {
   let stage = "waiting" as "waiting" | "running" | "committing" | "over"
   let stopped = false
@@ -61,6 +64,10 @@ const begin = <A>(
 
   const isOver = () => stage === "over"
 
+  const opening: Opening | undefined = text === undefined ? undefined : { text, rows: undefined }
+  const run = async (tx: AnyTransaction): Promise<A> =>
+    body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text))))
+
   const work = async (raw: AnyTransaction): Promise<A> => {
     if (stopped) throw new Error("interrupted before it began")
     stage = "running"
@@ -68,9 +75,9 @@ const begin = <A>(
     handle = own
     forgive(own.client)
     committed = awaitCommit(own.tx, db)
-    limits.set(own.tx, Math.max(1, Math.round(statementMillis)))
+    limits.set(own.tx, limitOf(statementMillis))
     try {
-      const value = await Promise.race([body(own.tx), interrupted])
+      const value = await Promise.race([run(own.tx), interrupted])
       awaitDatabase()
       await own.end()
       const failure = own.failure()
@@ -92,7 +99,9 @@ const begin = <A>(
     }
   }
 
-  const done = Promise.race([db.transaction(work), silence]).then(
+  const transaction =
+    opening === undefined ? db.transaction(work) : beginWith(db, opening, () => db.transaction(work))
+  const done = Promise.race([transaction, silence]).then(
     (value) => {
       clearTimeout(watch)
       committed()
@@ -156,3 +165,6 @@ const ignore = () => {}
 export const statementLimitOf = (tx: AnyTransaction): number | undefined => limits.get(tx)
 
 const limits = new WeakMap<object, number>()
+
+/** A statement's time as PostgreSQL takes it. */
+export const limitOf = (statementMillis: number): number => Math.max(1, Math.round(statementMillis))

@@ -57,6 +57,10 @@ inboxSuite(
   "node-postgres",
   onPostgres(({ url }) => {
     const pool = new pg.Pool({ connectionString: url })
+    // The end of a database that is dropped reaches connections that are closing.
+    pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
+      connection.on("error", () => {}),
+    )
     return { db: nodePostgres({ client: pool }), close: () => pool.end() }
   }),
 )

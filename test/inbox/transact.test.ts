@@ -26,6 +26,10 @@ const drivers: Record<string, (url: string) => { db: AnyDatabase; close: () => P
   },
   "node-postgres": (url) => {
     const client = new pg.Pool({ connectionString: url, max: 1 })
+    // The end of a database that is dropped reaches connections that are closing.
+    client.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
+      connection.on("error", () => {}),
+    )
     client.on("error", () => {})
     return { db: nodePostgres({ client }), close: () => client.end() }
   },
@@ -226,6 +230,46 @@ describe.each(Object.keys(drivers))("Inbox.transact on %s", (driver) => {
       return JSON.stringify(rows)
     })
     assert.match(settings, /10s15s/)
+    await well()
+  })
+
+  it("opens with a claim: recorded with the body or not at all, waited for, and no connection is lost over one that fails", async () => {
+    const scope = { consumer: "opening", queue: "q" }
+    const arrival = (messageId: string) => ({
+      messageId,
+      destination: "/queue/q",
+      key: "k",
+      headers: {},
+      body: new Uint8Array(),
+    })
+    const claiming = <A>(
+      id: string,
+      body: (tx: AnyTransaction, claims: ReadonlyArray<string>) => Promise<A>,
+    ) =>
+      inbox.transact(body, {
+        statementMillis: 10_000,
+        claim: { scope, arrivals: [arrival(id)], ordered: true },
+      })
+    const failed = await Effect.runPromise(Effect.flip(claiming("a", () => Promise.reject(new Error("no")))))
+    assert.instanceOf(failed, RolledBack)
+    assert.deepStrictEqual(await Effect.runPromise(claiming("a", async (_, claims) => claims)), ["fresh"])
+    assert.deepStrictEqual(await Effect.runPromise(claiming("a", async (_, claims) => claims)), ["settled"])
+
+    // Somebody else has the key; whoever waits for it is cancelled.
+    const other = postgres(database.url, { max: 1, onnotice: () => {} })
+    await other.begin(async (holder) => {
+      await holder`SELECT pg_advisory_xact_lock(outbox.inbox_lock_of('opening', 'q', 'k'))`
+      const waiting = Effect.runPromise(Effect.flip(claiming("b", async () => {})))
+      for (let cancelled = 0; cancelled === 0; await sleep(20)) {
+        const rows = await database.sql`
+          SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+          WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%inbox_claim%'`
+        cancelled = rows.length
+      }
+      assert.match((await waiting).message || String((await waiting).cause), /cancel|Failed query/)
+    })
+    await other.end()
+    assert.deepStrictEqual(await Effect.runPromise(claiming("b", async (_, claims) => claims)), ["fresh"])
     await well()
   })
 

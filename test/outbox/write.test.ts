@@ -376,6 +376,10 @@ it("writes 10,000 rows of many columns in their order", async () => {
 
 it("works on node-postgres alike", async () => {
   const pool = new pg.Pool({ connectionString: test.url })
+  // The end of a database that is dropped reaches connections that are closing.
+  pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
+    connection.on("error", () => {}),
+  )
   try {
     await drizzleNode(pool).transaction((tx) => withOutbox(tx, items, { id: 1, name: "é" }))
     await expect(

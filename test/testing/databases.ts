@@ -30,6 +30,10 @@ export const databases: Readonly<Record<string, () => Promise<OpenDatabase>>> = 
   "node-postgres": async () => {
     const database = await createDatabase({ template: "none" })
     const pool = new pg.Pool({ connectionString: database.url })
+    // The end of a database that is dropped reaches connections that are closing.
+    pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
+      connection.on("error", () => {}),
+    )
     return {
       db: nodePostgres({ client: pool }),
       close: async () => {
