@@ -1,6 +1,7 @@
 /** A transaction's first statement in the same message as its BEGIN, for which postgres.js' own `begin` waits a round trip. */
 import type { Sql } from "postgres"
 import type { AnyDatabase } from "../outbox/transaction.ts"
+import { isDisconnection } from "../store/error.ts"
 
 export interface Opening {
   /** A statement without parameters. */
@@ -50,8 +51,9 @@ export const beginWith = <A>(db: AnyDatabase, opening: Opening, begin: () => Pro
       try {
         opening.rows = (await query)[1]
       } catch (error) {
-        // postgres.js takes the connection back when it is idle, which a failed transaction is not.
-        if (connection !== undefined) await leave(unsafe, connection)
+        // postgres.js takes the connection back when it is idle, which a failed transaction is not; one that has gone
+        // must not be written to.
+        if (connection !== undefined && !isDisconnection(error)) await leave(unsafe, connection)
         throw error
       }
     }
