@@ -1,0 +1,92 @@
+/**
+ * A program that places orders: `node writer.js JSON` with its settings, until SIGTERM.
+ *
+ * Of its transactions one in ten rolls back, one in twenty commits late, one in fifty writes many orders at once. Each one that
+ * was tried is a line of JSON, a `Tried`; what it could not do, because the database was away, it leaves.
+ */
+import { drizzle } from "drizzle-orm/postgres-js"
+import postgres from "postgres"
+import { random } from "../support/random.ts"
+import { monotonic, sleep } from "./clock.ts"
+import { orders, ordersOutbox } from "./orders.ts"
+
+export interface WriterSettings {
+  readonly name: string
+  readonly url: string
+  readonly destination: string
+  readonly seed: number
+  readonly keys: number
+  /** Orders per second, on average. */
+  readonly rate: number
+  readonly prepare: boolean
+}
+
+/** A transaction as its writer saw it. */
+export interface Tried {
+  /** References and keys of its orders, in the order of their writing. */
+  readonly orders: ReadonlyArray<readonly [ref: string, key: string]>
+  /** When `withOutbox` was called, and when the commit had returned: never, where it rolled back or its fate is unknown. */
+  readonly called: number
+  readonly committed: number | null
+}
+
+/** Transactions at a time. */
+const PARALLEL = 4
+/** Orders of a transaction, on average: see `sizeOf`. */
+const AVERAGE = 5
+
+const write = async (settings: WriterSettings): Promise<void> => {
+  const { name, url, destination, seed, keys, rate, prepare } = settings
+  const client = postgres(url, {
+    max: PARALLEL,
+    prepare,
+    onnotice: () => {},
+    backoff: () => 0.1,
+    connect_timeout: 5,
+  })
+  const db = drizzle(client)
+  const { withOutbox } = ordersOutbox(destination)
+  let stopping = false
+  process.once("SIGTERM", () => {
+    stopping = true
+  })
+  let turn = 0
+  const loop = async (number: number) => {
+    const dice = random(seed * 31 + number)
+    const sizeOf = () => (dice.chance(0.02) ? 100 + dice.below(60) : 1 + dice.below(4))
+    while (!stopping) {
+      const at = turn++
+      const size = sizeOf()
+      const batch = Array.from(
+        { length: size },
+        (_, index) => [`${name}-${at}-${index}`, `k${dice.below(keys)}`] as const,
+      )
+      const [rollBack, late] = [dice.chance(0.1), dice.chance(0.05) ? 50 + dice.below(250) : 0]
+      let called = 0
+      const committed = await db
+        .transaction(async (tx) => {
+          called = monotonic()
+          await withOutbox(
+            tx,
+            orders,
+            batch.map(([ref, key]) => ({ ref, key })),
+          )
+          if (late > 0) await sleep(late)
+          if (rollBack) throw new Error("rolled back")
+        })
+        .then(
+          () => monotonic(),
+          () => null,
+        )
+      const tried: Tried = { orders: batch, called, committed }
+      process.stdout.write(`${JSON.stringify(tried)}\n`)
+      const pause = ((AVERAGE * PARALLEL) / rate) * 1000 * (0.5 + dice.next())
+      await sleep(committed === null && !rollBack ? Math.max(pause, 100) : pause)
+    }
+  }
+  await Promise.all(Array.from({ length: PARALLEL }, (_, number) => loop(number)))
+  await client.end({ timeout: 2 })
+  process.exit(0)
+}
+
+await write(JSON.parse(process.argv[2] ?? "{}") as WriterSettings)
