@@ -27,7 +27,8 @@ const history = (change: Partial<History> = {}): History => ({
   excused: new Set(),
   ...change,
 })
-const arrivals = (...refs: ReadonlyArray<string>) => check(history({ arrivals: refs.map((ref) => arrival(ref)) }))
+const arrivals = (...refs: ReadonlyArray<string>) =>
+  check(history({ arrivals: refs.map((ref) => arrival(ref)) }))
 const effects = (...refs: ReadonlyArray<string>) =>
   check(history({ effects: refs.map((ref) => ({ id: `m-${ref}`, ref })) }))
 
@@ -75,13 +76,25 @@ describe("check", () => {
   })
 
   it("counts repeats, which change no order, apart from the broker's own", () => {
-    const repeated = [arrival("a"), arrival("b"), arrival("a"), arrival("c"), arrival("d"), arrival("b", true)]
+    const repeated = [
+      arrival("a"),
+      arrival("b"),
+      arrival("a"),
+      arrival("c"),
+      arrival("d"),
+      arrival("b", true),
+    ]
     const { repeats, orderBroken } = check(history({ arrivals: repeated }))
     assert.deepStrictEqual({ repeats, orderBroken }, { repeats: 1, orderBroken: [] })
   })
 
   it("measures the longest time without a first arrival", () => {
-    const times = [arrival("a", false, 0), arrival("b", false, 10), arrival("b", false, 500), arrival("c", false, 900)]
+    const times = [
+      arrival("a", false, 0),
+      arrival("b", false, 10),
+      arrival("b", false, 500),
+      arrival("c", false, 900),
+    ]
     assert.strictEqual(check(history({ arrivals: times })).longestStall, 890)
   })
 })

@@ -49,7 +49,9 @@ export const check = (history: History): Verdict => {
   ]
   return {
     lost: [
-      ...wanted.filter((ref) => arrivals.length > 0 && !arrived.has(ref)).map((ref) => `${ref} never arrived`),
+      ...wanted
+        .filter((ref) => arrivals.length > 0 && !arrived.has(ref))
+        .map((ref) => `${ref} never arrived`),
       ...wanted.filter((ref) => !times.has(ref)).map((ref) => `${ref} never took effect`),
     ],
     invented: [...new Set([...arrived, ...times.keys()])].filter((ref) => !refs.has(ref)),
@@ -125,10 +127,14 @@ const breaksOf = (
     const lowest = new Map<number, Write>()
     for (const write of sequence.toReversed()) {
       if (earliest !== undefined && earliest.committed < write.called)
-        broken.push(`${key}: ${write.ref} ${what} before ${earliest.ref}, which was committed before it was written`)
+        broken.push(
+          `${key}: ${write.ref} ${what} before ${earliest.ref}, which was committed before it was written`,
+        )
       const sibling = lowest.get(write.transaction)
       if (sibling !== undefined && sibling.index < write.index)
-        broken.push(`${key}: ${write.ref} ${what} before ${sibling.ref}, which its transaction wrote before it`)
+        broken.push(
+          `${key}: ${write.ref} ${what} before ${sibling.ref}, which its transaction wrote before it`,
+        )
       if (earliest === undefined || write.committed < earliest.committed) earliest = write
       if (sibling === undefined || write.index < sibling.index) lowest.set(write.transaction, write)
     }

@@ -1,11 +1,11 @@
 /** The consumer as a process, behind a link to the broker. */
 import { type ConsumerProcess, spawnConsumer } from "../support/consumer-process.ts"
-import { type Proxy, startProxy } from "../support/proxy.ts"
+import { type Proxy as Link, startProxy } from "../support/proxy.ts"
 import { type InFlight, watchFrames } from "./in-flight.ts"
 import { HEARTBEAT, portOf, through } from "./relays.ts"
 
 export interface ConsumerUnit {
-  readonly broker: Proxy
+  readonly broker: Link
   /** Deliveries that it has and has not acknowledged. */
   readonly frames: InFlight
   readonly process: () => ConsumerProcess

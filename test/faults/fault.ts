@@ -5,8 +5,8 @@ import type { BrokerName, BrokerServer } from "./servers.ts"
 export interface Injection {
   /** Messages, or deliveries, in flight at that moment. */
   readonly inFlight: number
-  /** From when on things may flow again, monotonic: the kill, or the end of the outage. */
-  readonly since: number
+  /** `recovery` of the moment from which on things may flow again: the kill, or the end of the outage. */
+  readonly recovered: Promise<number | undefined>
   /** Messages that a relay which is gone may have got confirmed without recording it. */
   readonly unrecorded?: number
 }
@@ -19,8 +19,8 @@ export interface Fault {
   readonly brokers: ReadonlyArray<BrokerName>
   /** Seconds until everything flows again. */
   readonly recovery: number
-  /** Who must flow again. */
-  readonly flows: "relays" | "consumer"
+  /** Before the cell's processes start. */
+  readonly prepare?: () => Promise<void>
   readonly inject: (lab: Lab, turn: number) => Promise<Injection>
   /** After the last injection: mends what is still broken. */
   readonly mend?: (lab: Lab) => Promise<void>

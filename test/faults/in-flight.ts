@@ -7,8 +7,10 @@ export interface InFlight {
   readonly tap: () => Tap
   /** Messages whose SEND has passed and whose confirmation has not; or deliveries that are not acknowledged. */
   readonly count: () => number
-  /** Ids of confirmed messages, the latest last: what is in the table a moment later. */
-  readonly confirmed: ReadonlyArray<string>
+  /** Ids of all that was sent and may not be recorded: what is in flight, and what was confirmed lately. */
+  readonly exposed: () => ReadonlyArray<string>
+  /** The process behind the link is no more, or as good as that: its connections count no more. */
+  readonly abandon: () => void
   /** Messages that were in flight when a connection ended, of all that have: so many may come again. */
   readonly cutOff: () => number
   /** When the last confirmation, or the last acknowledgement, passed. */
@@ -64,16 +66,23 @@ export const watchFrames = (): InFlight => {
         down,
         end: () => {
           links.delete(link)
-          cutOff += messagesOf(link)
+          cutOff += idsOf(link).length
         },
       }
     },
     count: () => {
       let count = 0
-      for (const link of links) count += messagesOf(link) + Math.max(0, link.deliveries)
+      for (const link of links) count += idsOf(link).length + Math.max(0, link.deliveries)
       return count
     },
-    confirmed,
+    exposed: () => [...[...links].flatMap(idsOf), ...confirmed],
+    abandon: () => {
+      for (const link of links) {
+        link.waiting.clear()
+        link.transactions.clear()
+      }
+      links.clear()
+    },
     cutOff: () => cutOff,
     lastAt: () => lastAt,
     sent: () => sent,
@@ -87,12 +96,10 @@ interface Connection {
   deliveries: number
 }
 
-const messagesOf = ({ waiting, transactions }: Connection): number => {
-  let count = 0
-  for (const ids of waiting.values()) count += ids.length
-  for (const ids of transactions.values()) count += ids.length
-  return count
-}
+const idsOf = ({ waiting, transactions }: Connection): ReadonlyArray<string> => [
+  ...[...waiting.values()].flat(),
+  ...[...transactions.values()].flat(),
+]
 
 /** Calls back for every frame that ends in the bytes given. The bodies of this harness hold no NUL. */
 const frames = (onFrame: (command: string, header: (name: string) => string | undefined) => void) => {
@@ -100,17 +107,17 @@ const frames = (onFrame: (command: string, header: (name: string) => string | un
   return (bytes: Buffer) => {
     rest = rest.length === 0 ? bytes : Buffer.concat([rest, bytes])
     for (let end = rest.indexOf(0); end >= 0; end = rest.indexOf(0)) {
-      const frame = rest.subarray(0, end)
-      const blank = frame.indexOf("\n\n", 1)
-      const lines = frame
-        .subarray(0, blank < 0 ? end : blank)
+      // Heart-beats and the ends of frames before are blank lines.
+      let start = 0
+      while (rest[start] === 10 || rest[start] === 13) start++
+      const blank = rest.indexOf("\n\n", start)
+      const lines = rest
+        .subarray(start, blank < 0 || blank > end ? end : blank)
         .toString()
-        .trimStart()
         .split("\n")
-      onFrame((lines[0] ?? "").trim(), (name) => {
-        const line = lines.find((text) => text.startsWith(`${name}:`))
-        return line?.slice(name.length + 1).trimEnd()
-      })
+      onFrame(lines[0] ?? "", (name) =>
+        lines.find((text) => text.startsWith(`${name}:`))?.slice(name.length + 1),
+      )
       rest = rest.subarray(end + 1)
     }
   }

@@ -1,7 +1,7 @@
 /** A cell's processes at work: writers, relays and a consumer on a database of their own, and somebody who watches. */
 import { randomBytes } from "node:crypto"
-import { Effect } from "effect"
 import { migrate } from "drizzle-outbox/relay"
+import { Effect } from "effect"
 import postgres from "postgres"
 import type { PostgresServer } from "../support/embedded-postgres.ts"
 import { type PgBouncer, startPgBouncer } from "../support/pgbouncer.ts"
@@ -9,6 +9,7 @@ import { random } from "../support/random.ts"
 import { monotonic, sleep, until } from "./clock.ts"
 import { type ConsumerUnit, startConsumerUnit } from "./consumers.ts"
 import type { Cell } from "./fault.ts"
+import type { InFlight } from "./in-flight.ts"
 import { type Observer, observe } from "./observer.ts"
 import { createTables } from "./orders.ts"
 import { type RelayUnit, startRelayUnit } from "./relays.ts"
@@ -49,6 +50,7 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
     for (const one of closing.splice(0).reverse()) await one()
   }
   try {
+    await fault.prepare?.()
     const [server, broker] = [await servers.postgres(), await servers.broker(cell.broker)]
     const dice = random(seed)
     const name = `f_${randomBytes(5).toString("hex")}`
@@ -63,7 +65,7 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
     await createTables(sql)
 
     const bouncer = fault.bouncer ? await startPgBouncer({ url: direct, mode: "transaction" }) : undefined
-    if (bouncer !== undefined) closing.push(bouncer.stop)
+    if (bouncer !== undefined) closing.push(bouncer.remove)
     const databaseUrl = bouncer?.url ?? direct
     const topic = fault.queueOnly
       ? { destination: `/queue/orders-${name}`, observed: undefined }
@@ -119,12 +121,11 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
       excused: new Set(),
       close,
     }
-    const began = monotonic()
-    const flowing = await until(
-      async () => ((await relaysFlow(lab, began)) && consumer.frames.lastAt() > began ? true : undefined),
-      20,
-    )
-    if (flowing === undefined) throw new Error(`nothing flows:\n${outputOf(lab)}`)
+    const [relaying, consuming] = await Promise.all([recovery(lab), consumerRecovery(consumer)])
+    if (relaying === undefined || consuming === undefined)
+      throw new Error(
+        `nothing flows: the relays after ${relaying} s, the consumer after ${consuming} s, ${observer?.arrivals.length} arrived, ${writers.written()} written\n${outputOf(lab)}`,
+      )
     return lab
   } catch (cause) {
     await close()
@@ -134,27 +135,72 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
 
 /** Everything that the processes of a lab printed. */
 export const outputOf = ({ relays, consumer }: Lab): string =>
-  [
-    ...relays.map((relay) => `== ${relay.name}\n${relay.output()}`),
-    `== consumer\n${consumer.output()}`,
-  ].join("\n")
+  [...relays.map((relay) => `== ${relay.name}\n${relay.output()}`), `== consumer\n${consumer.output()}`].join(
+    "\n",
+  )
 
-/** Whether every lane is held by a live relay, and every relay that holds some has got a confirmation since. */
-export const relaysFlow = async (lab: Lab, since: number): Promise<boolean> => {
-  const holders = await lab.sql<{ name: string; lanes: number }[]>`
-    SELECT r.name, count(*)::int AS lanes FROM outbox.lanes l JOIN outbox.relays r ON r.id = l.relay_id
-    WHERE r.expires_at > clock_timestamp() GROUP BY 1`
-  const held = holders.reduce((sum, { lanes }) => sum + lanes, 0)
-  if (held !== 64) return false
-  const asked = monotonic()
-  const names = new Set(holders.map(({ name }) => name))
+/** Longer than any bound: what takes longer is not waited for. */
+const PATIENCE = 20
+
+/**
+ * Seconds from now until every lane is held by a live relay other than those `gone`, and every relay that holds some has got
+ * a confirmation since; undefined when that did not come.
+ */
+export const recovery = async (lab: Lab, gone: ReadonlyArray<string> = []): Promise<number | undefined> => {
+  const since = monotonic()
+  const names = await until(async () => {
+    const holders = await lab.sql<{ name: string; lanes: number }[]>`
+      SELECT r.name, count(*)::int AS lanes FROM outbox.lanes l JOIN outbox.relays r ON r.id = l.relay_id
+      WHERE r.expires_at > clock_timestamp() AND r.id <> ALL(${gone}::uuid[]) GROUP BY 1`
+    const held = holders.reduce((sum, { lanes }) => sum + lanes, 0)
+    return held === 64 ? new Set(holders.map(({ name }) => name)) : undefined
+  }, PATIENCE)
+  if (names === undefined) return undefined
+  const held = monotonic()
   const holding = lab.relays.filter(({ name }) => names.has(name))
-  const confirmed = await until(
-    () => (holding.every(({ frames }) => frames.lastAt() > Math.max(since, asked - 50)) ? true : undefined),
-    0.5,
+  // What was on its way when the fault came may pass a moment later.
+  const from = gone.length > 0 ? held : since
+  const at = await until(
+    () => {
+      const times = holding.map(({ frames }) => frames.lastAt())
+      return times.every((time) => time > from) ? Math.max(...times, held) : undefined
+    },
+    PATIENCE,
     5,
   )
-  return confirmed !== undefined
+  return at === undefined ? undefined : (at - since) / 1000
+}
+
+/** Seconds from now until the consumer has acknowledged something that it had not done already. */
+export const consumerRecovery = async ({ frames }: ConsumerUnit): Promise<number | undefined> => {
+  const since = monotonic()
+  // What was on its way when the fault came may pass a moment later.
+  await sleep(50)
+  const at = await until(() => (frames.lastAt() > since + 50 ? frames.lastAt() : undefined), PATIENCE, 5)
+  return at === undefined ? undefined : (at - since) / 1000
+}
+
+/** How many of these messages are not recorded as published. */
+export const unrecordedOf = async (sql: postgres.Sql, ids: ReadonlyArray<string>): Promise<number> => {
+  const [row] = await sql`
+    SELECT count(*)::int AS n FROM outbox.messages WHERE id = ANY(${ids}::uuid[]) AND published_at IS NULL`
+  return row?.["n"] as number
+}
+
+/** How many messages are sent without being recorded while relays cannot reach the database, or may have been just before. */
+export const unrecordedDuring = async (
+  sql: postgres.Sql,
+  frames: ReadonlyArray<InFlight>,
+  outage: () => Promise<void>,
+): Promise<number> => {
+  const sent = () => frames.reduce((sum, one) => sum + one.sent(), 0)
+  const before = sent()
+  const unrecorded = await unrecordedOf(
+    sql,
+    frames.flatMap((one) => one.exposed()),
+  )
+  await outage()
+  return unrecorded + sent() - before
 }
 
 /** Waits until so many messages are in flight on these links, or after a while until one is. */

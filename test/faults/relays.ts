@@ -1,5 +1,5 @@
 /** Relays as processes, each behind links of its own to the broker and to the database. */
-import { type Proxy, startProxy } from "../support/proxy.ts"
+import { type Proxy as Link, startProxy } from "../support/proxy.ts"
 import { type RelayProcess, spawnRelay } from "../support/relay-process.ts"
 import { type InFlight, watchFrames } from "./in-flight.ts"
 
@@ -12,8 +12,8 @@ export const WINDOW = 500
 
 export interface RelayUnit {
   readonly name: string
-  readonly broker: Proxy
-  readonly database: Proxy
+  readonly broker: Link
+  readonly database: Link
   readonly frames: InFlight
   /** The process that runs now. */
   readonly process: () => RelayProcess
@@ -69,5 +69,5 @@ export const startRelayUnit = async (options: RelayUnitOptions): Promise<RelayUn
 export const portOf = (url: string): number => Number(new URL(url.replace(/^[a-z]+:/, "http:")).port)
 
 /** The same URL by way of a proxy. */
-export const through = (url: string, { port }: Proxy): string =>
-  url.replace(/(@[^/:]+):\d+/, (_, host: string) => `${host}:${port}`)
+export const through = (url: string, { port }: Link): string =>
+  url.replace(/^([a-z]+:\/\/(?:[^/@]*@)?[^/:]+):\d+/, (_, host: string) => `${host}:${port}`)

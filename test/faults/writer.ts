@@ -89,4 +89,12 @@ const write = async (settings: WriterSettings): Promise<void> => {
   process.exit(0)
 }
 
+// postgres.js 3.4.9 writes the end of a transaction to a connection that has closed, from where nobody can catch it (its
+// issue 1154). Whoever waits for the transaction has heard already.
+process.on("uncaughtException", (error) => {
+  if (/reading 'write'/.test(error.message)) return
+  console.error(error)
+  process.exit(1)
+})
+
 await write(JSON.parse(process.argv[2] ?? "{}") as WriterSettings)

@@ -1,6 +1,6 @@
 /** A consumer as its users run it: a process of its own. */
 import { type ChildProcess, spawn } from "node:child_process"
-import { fileURLToPath } from "node:url"
+import { resolve as resolvePath } from "node:path"
 
 export interface ConsumerProcess {
   readonly pid: number
@@ -41,7 +41,8 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL")
 })
 
-const program = fileURLToPath(new URL("../../dist/consumer.js", import.meta.url))
+/** This process runs in the project's folder, itself or as a program of `build`; a consumer may run elsewhere. */
+const program = resolvePath("dist/consumer.js")
 
 /** Starts `node dist/consumer.js`. */
 export const spawnConsumer = (command: ConsumerCommand): ConsumerProcess => {

@@ -5,11 +5,13 @@ import { createServer as createTlsServer } from "node:tls"
 /** From the client to the server, or back. */
 export type Way = "up" | "down"
 
-/** What goes through one connection, as it is passed on. */
+/** What one connection carries. */
 export interface Tap {
+  /** The client has sent this. */
   readonly up: (bytes: Buffer) => void
+  /** The client has been passed this. */
   readonly down: (bytes: Buffer) => void
-  /** It is over. */
+  /** The client has gone, or is cut off. */
   readonly end: () => void
 }
 
@@ -17,8 +19,14 @@ export interface Proxy {
   readonly port: number
   /** Swallows everything, both ways, and closes nothing. */
   readonly swallow: () => void
-  /** Stops passing on, as a network that retransmits and does not get through: nothing is lost as long as the connection lives. */
-  readonly pause: (...ways: ReadonlyArray<Way>) => void
+  /** Stops reading from clients, so that what they send piles up on their side. */
+  readonly pause: () => void
+  /**
+   * Passes nothing on, as a network that retransmits and does not get through. Nothing is lost as long as the other side
+   * waits; what a client had sent before it gave up still arrives.
+   */
+  readonly hold: (...ways: ReadonlyArray<Way>) => void
+  /** Ends a pause, and lets go what was held. */
   readonly resume: () => void
   /** Resets every connection: what is on its way is lost, on either side. */
   readonly reset: () => void
@@ -46,7 +54,8 @@ export interface ProxyOptions {
 export const startProxy = async (port: number, { tls, tap }: ProxyOptions = {}): Promise<Proxy> => {
   const links = new Set<Link>()
   const state: State = {
-    paused: new Set(),
+    paused: false,
+    held: new Set(),
     swallowing: false,
     bytesPerSecond: Number.POSITIVE_INFINITY,
     delay: 0,
@@ -60,9 +69,10 @@ export const startProxy = async (port: number, { tls, tap }: ProxyOptions = {}):
     if (refusing) return void client.resetAndDestroy()
     const broker = connect({ port, host: "127.0.0.1" })
     const tapped = tap?.()
+    const up = makePipe(client, broker, state, "up")
+    const down = makePipe(broker, client, state, "down", (bytes) => tapped?.down(bytes))
     const link: Link = {
-      up: makePipe(client, broker, state, "up", (bytes) => tapped?.up(bytes)),
-      down: makePipe(broker, client, state, "down", (bytes) => tapped?.down(bytes)),
+      pipes: [up, down],
       reset: () => {
         for (const socket of [client, broker])
           if ("encrypted" in socket) socket.destroy()
@@ -71,18 +81,14 @@ export const startProxy = async (port: number, { tls, tap }: ProxyOptions = {}):
     }
     client.on("data", (bytes) => {
       received += bytes.length
+      tapped?.up(bytes)
     })
     links.add(link)
-    for (const [one, other] of [
-      [client, broker],
-      [broker, client],
-    ] as const) {
-      one.on("error", () => {})
-      one.on("close", () => {
-        if (links.delete(link)) tapped?.end()
-        if (!state.swallowing) other.destroy()
-      })
-    }
+    client.once("close", () => tapped?.end())
+    broker.on("error", () => {})
+    client.once("close", () => up.close())
+    broker.once("close", () => down.close())
+    broker.once("close", () => links.delete(link))
   }
   const server = tls === undefined ? createServer(onClient) : createTlsServer(tls, onClient)
   server.on("tlsClientError", () => {})
@@ -91,19 +97,23 @@ export const startProxy = async (port: number, { tls, tap }: ProxyOptions = {}):
     for (const link of links) link.reset()
   }
   const each = (apply: (pipe: Pipe) => void) => {
-    for (const { up, down } of links) for (const pipe of [up, down]) apply(pipe)
+    for (const { pipes } of links) for (const pipe of pipes) apply(pipe)
   }
   return {
     port: (server.address() as { port: number }).port,
     swallow: () => {
       state.swallowing = true
     },
-    pause: (...ways) => {
-      for (const way of ways) state.paused.add(way)
+    pause: () => {
+      state.paused = true
       each((pipe) => pipe.update())
     },
+    hold: (...ways) => {
+      for (const way of ways) state.held.add(way)
+    },
     resume: () => {
-      state.paused.clear()
+      state.paused = false
+      state.held.clear()
       each((pipe) => pipe.update())
     },
     reset,
@@ -135,13 +145,13 @@ export const startProxy = async (port: number, { tls, tap }: ProxyOptions = {}):
 }
 
 interface Link {
-  readonly up: Pipe
-  readonly down: Pipe
+  readonly pipes: ReadonlyArray<Pipe>
   readonly reset: () => void
 }
 
 interface State {
-  readonly paused: Set<Way>
+  paused: boolean
+  readonly held: Set<Way>
   swallowing: boolean
   bytesPerSecond: number
   delay: number
@@ -151,8 +161,10 @@ interface State {
 }
 
 interface Pipe {
-  /** Looks again whether it is paused. */
+  /** Looks again whether it may read, and pass on. */
   readonly update: () => void
+  /** No more comes: the other end closes when what there is has been passed on. */
+  readonly close: () => void
 }
 
 /** One way of one connection. */
@@ -161,33 +173,54 @@ const makePipe = (
   to: Socket,
   state: State,
   way: Way,
-  onBytes: (bytes: Buffer) => void,
+  onPassed?: (bytes: Buffer) => void,
 ): Pipe => {
-  /** Passing on takes its time, in order. */
-  let waiting = 0
+  const queue: Buffer[] = []
+  let busy = false
+  let closed = false
   const pass = (bytes: Buffer) => {
     if (state.swallowing || to.destroyed) return
     const part = way === "up" && bytes.length > state.left ? bytes.subarray(0, state.left) : bytes
     if (way === "up") state.left -= part.length
-    onBytes(part)
+    onPassed?.(part)
     const cut = way === "up" && state.left <= 0 ? state.cut : undefined
     to.write(part, () => cut?.())
   }
+  const next = () => {
+    if (busy || state.held.has(way)) return
+    const bytes = queue.shift()
+    if (bytes === undefined) {
+      if (closed && !state.swallowing) to.destroySoon()
+      return
+    }
+    const millis = (way === "up" ? (bytes.length / state.bytesPerSecond) * 1000 : 0) + state.delay
+    if (millis === 0) {
+      pass(bytes)
+      next()
+      return
+    }
+    busy = true
+    setTimeout(() => {
+      busy = false
+      pass(bytes)
+      next()
+    }, millis)
+  }
   const update = () => {
-    if (state.paused.has(way) || waiting > 0) from.pause()
+    if (way === "up" && state.paused) from.pause()
     else from.resume()
+    next()
   }
   from.on("data", (bytes) => {
-    const slowly = way === "up" ? (bytes.length / state.bytesPerSecond) * 1000 : 0
-    if (slowly + state.delay === 0) return pass(bytes)
-    waiting++
-    update()
-    setTimeout(() => {
-      pass(bytes)
-      waiting--
-      update()
-    }, slowly + state.delay)
+    queue.push(bytes)
+    next()
   })
   update()
-  return { update }
+  return {
+    update,
+    close: () => {
+      closed = true
+      next()
+    },
+  }
 }
