@@ -136,18 +136,19 @@ const quiet = async ({ sql, observer, excused }: Lab): Promise<void> => {
   let last = ""
   let moved = monotonic()
   while (monotonic() - moved < QUIET * 1000) {
-    const row = await until(async () => {
-      const [found] = await sql<[{ pending: number; missing: number; orders: number }]>`
+    const rows = await until(async () => {
+      const [found] = await sql<[{ pending: number; orders: number }]>`
         SELECT (SELECT count(*) FROM outbox.messages WHERE published_at IS NULL AND dead_at IS NULL)::int AS pending,
-               (SELECT count(*) FROM orders o WHERE NOT EXISTS (SELECT 1 FROM effects e WHERE e.ref = o.ref))::int AS missing,
                (SELECT count(*) FROM orders)::int AS orders`
-      return found
+      const refs = await sql<{ ref: string }[]>`
+        SELECT ref FROM orders o WHERE NOT EXISTS (SELECT 1 FROM effects e WHERE e.ref = o.ref)`
+      return { ...found, missing: refs.filter(({ ref }) => !excused.has(ref)).length }
     }, QUIET)
-    if (row === undefined) return
+    if (rows === undefined) return
     const arrived = new Set(observer?.arrivals.map(({ ref }) => ref)).size
-    const all = observer === undefined || arrived >= row.orders
-    if (row.pending === 0 && row.missing <= excused.size && all) return
-    const now = `${row.pending} ${row.missing} ${arrived}`
+    const all = observer === undefined || arrived >= rows.orders
+    if (rows.pending === 0 && rows.missing === 0 && all) return
+    const now = `${rows.pending} ${rows.missing} ${arrived}`
     if (now !== last) moved = monotonic()
     last = now
     await sleep(300)

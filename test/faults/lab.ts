@@ -80,7 +80,7 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
       env: {},
     })
     closing.push(consumer.close)
-    if ((await until(() => (consumer.subscriptions() > 0 ? true : undefined), 20)) === undefined)
+    if ((await until(() => (consumer.subscriptions() > 0 ? true : undefined), START)) === undefined)
       throw new Error(`the consumer did not subscribe:\n${consumer.output()}`)
     const observer =
       observed === undefined ? undefined : await observe(broker.url, observed.destination, observed.headers)
@@ -121,7 +121,10 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
       excused: new Set(),
       close,
     }
-    const [relaying, consuming] = await Promise.all([recovery(lab), consumerRecovery(consumer)])
+    const [relaying, consuming] = await Promise.all([
+      recovery(lab, [], START),
+      consumerRecovery(consumer, START),
+    ])
     if (relaying === undefined || consuming === undefined)
       throw new Error(
         `nothing flows: the relays after ${relaying} s, the consumer after ${consuming} s, ${observer?.arrivals.length} arrived, ${writers.written()} written\n${outputOf(lab)}`,
@@ -139,14 +142,20 @@ export const outputOf = ({ relays, consumer }: Lab): string =>
     "\n",
   )
 
-/** Longer than any bound: what takes longer is not waited for. */
+/** Seconds, longer than any bound: what takes longer is not waited for. */
 const PATIENCE = 20
+/** Seconds for all to start. */
+const START = 60
 
 /**
  * Seconds from now until every lane is held by a live relay other than those `gone`, and every relay that holds some has got
  * a confirmation since; undefined when that did not come.
  */
-export const recovery = async (lab: Lab, gone: ReadonlyArray<string> = []): Promise<number | undefined> => {
+export const recovery = async (
+  lab: Lab,
+  gone: ReadonlyArray<string> = [],
+  patience = PATIENCE,
+): Promise<number | undefined> => {
   const since = monotonic()
   const names = await until(async () => {
     const holders = await lab.sql<{ name: string; lanes: number }[]>`
@@ -154,7 +163,7 @@ export const recovery = async (lab: Lab, gone: ReadonlyArray<string> = []): Prom
       WHERE r.expires_at > clock_timestamp() AND r.id <> ALL(${gone}::uuid[]) GROUP BY 1`
     const held = holders.reduce((sum, { lanes }) => sum + lanes, 0)
     return held === 64 ? new Set(holders.map(({ name }) => name)) : undefined
-  }, PATIENCE)
+  }, patience)
   if (names === undefined) return undefined
   const held = monotonic()
   const holding = lab.relays.filter(({ name }) => names.has(name))
@@ -165,25 +174,29 @@ export const recovery = async (lab: Lab, gone: ReadonlyArray<string> = []): Prom
       const times = holding.map(({ frames }) => frames.lastAt())
       return times.every((time) => time > from) ? Math.max(...times, held) : undefined
     },
-    PATIENCE,
+    patience,
     5,
   )
   return at === undefined ? undefined : (at - since) / 1000
 }
 
 /** Seconds from now until the consumer has acknowledged something that it had not done already. */
-export const consumerRecovery = async ({ frames }: ConsumerUnit): Promise<number | undefined> => {
+export const consumerRecovery = async (
+  { frames }: ConsumerUnit,
+  patience = PATIENCE,
+): Promise<number | undefined> => {
   const since = monotonic()
   // What was on its way when the fault came may pass a moment later.
   await sleep(50)
-  const at = await until(() => (frames.lastAt() > since + 50 ? frames.lastAt() : undefined), PATIENCE, 5)
+  const at = await until(() => (frames.lastAt() > since + 50 ? frames.lastAt() : undefined), patience, 5)
   return at === undefined ? undefined : (at - since) / 1000
 }
 
 /** How many of these messages are not recorded as published. */
 export const unrecordedOf = async (sql: postgres.Sql, ids: ReadonlyArray<string>): Promise<number> => {
   const [row] = await sql`
-    SELECT count(*)::int AS n FROM outbox.messages WHERE id = ANY(${ids}::uuid[]) AND published_at IS NULL`
+    SELECT count(*)::int AS n FROM outbox.messages m JOIN json_array_elements_text(${JSON.stringify(ids)}::text::json) i ON m.id = i::uuid
+    WHERE m.published_at IS NULL`
   return row?.["n"] as number
 }
 

@@ -30,9 +30,9 @@ const killRelay = async (lab: Lab, turn: number): Promise<Injection> => {
   const inFlight = await whenInFlight([victim.frames])
   victim.process().signal("SIGKILL")
   const recovered = recovery(lab, gone)
-  const unrecorded = await abandoned(lab, victim)
+  const unrecorded = abandoned(lab, victim)
   victim.start()
-  return { inFlight, recovered, unrecorded }
+  return { inFlight, recovered, unrecorded: await unrecorded }
 }
 
 export const relayKill: Fault = {
