@@ -1,6 +1,6 @@
 /** A TCP or TLS proxy before a broker, whose network can fail. */
 import { connect, createServer, type Socket } from "node:net"
-import { createServer as createTlsServer } from "node:tls"
+import { createServer as createTlsServer, type TlsOptions } from "node:tls"
 
 export interface Proxy {
   readonly port: number
@@ -14,11 +14,8 @@ export interface Proxy {
   readonly close: () => Promise<void>
 }
 
-/** Forwards to `port` of 127.0.0.1; with a certificate it speaks TLS to its clients. */
-export const startProxy = async (
-  port: number,
-  tls?: { readonly cert: string; readonly key: string },
-): Promise<Proxy> => {
+/** Forwards to `port` of 127.0.0.1; with options it speaks TLS to its clients. */
+export const startProxy = async (port: number, tls?: TlsOptions): Promise<Proxy> => {
   const clients = new Set<Socket>()
   let swallowing = false
   let paused = false
