@@ -46,7 +46,7 @@ export type ErrorMeaning =
   | { readonly _tag: "unnamed" }
 
 /** Of what an ERROR says, so much is read: a mad peer could say gigabytes, over which patterns would brood for hours. */
-const LONGEST = 8 * 1024
+const LONGEST = 4 * 1024
 
 /** One line of what an ERROR frame says, for people. */
 export const wordsOf = ({ headers, body }: Frame): string => {
