@@ -1,5 +1,5 @@
 /** The broker that the settings name. */
-import type { Layer } from "effect"
+import { Effect, type Layer, Redacted } from "effect"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import { layerStomp, type TlsOptions } from "../broker/stomp/stomp.ts"
 import { type BROKER_SETTINGS, type Config, required } from "../config.ts"
@@ -20,11 +20,21 @@ export const brokerLayer = (config: BrokerConfig): Layer.Layer<Broker, BrokerErr
     ...(config.brokerTlsServername === undefined ? {} : { servername: config.brokerTlsServername }),
     rejectUnauthorized: config.brokerTlsVerify,
   }
-  const url = config.brokerUrl ?? stompEnvironment(process.env) ?? required("brokerUrl", config)
   return layerStomp({
-    url,
+    url: urlsOf(config),
     tls,
     heartbeat: config.heartbeat,
     ...(config.vhost === undefined ? {} : { virtualHost: config.vhost }),
   })
 }
+
+/** Says once, at a program's start, that whoever sits between it and the broker can read and change everything. */
+export const warnUnverified = (config: BrokerConfig): Effect.Effect<void> =>
+  config.brokerTlsVerify || !urlsOf(config).some((url) => /^(stomps|wss):/.test(Redacted.value(url)))
+    ? Effect.void
+    : Effect.logWarning(
+        "OUTBOX_BROKER_TLS_VERIFY is off: any certificate is taken for the broker's, and whoever sits in between reads and changes everything, the password included; give the broker's authority as OUTBOX_BROKER_TLS_CA instead",
+      )
+
+const urlsOf = (config: BrokerConfig) =>
+  config.brokerUrl ?? stompEnvironment(process.env) ?? required("brokerUrl", config)

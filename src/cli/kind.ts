@@ -2,6 +2,7 @@
 import { accessSync, constants, readFileSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import { Redacted } from "effect"
+import { STRAY_AT, strayAt } from "../store/database-url.ts"
 import { quoteSchema } from "../store/schema-name.ts"
 
 /** A way to read a text. */
@@ -64,19 +65,21 @@ export const schemaName: Kind<string> = {
 
 export const databaseUrl: Kind<Redacted.Redacted<string>> = {
   placeholder: "URL",
-  expected: "postgres://user:password@host:5432/database",
+  expected: `postgres://user:password@host:5432/database (${STRAY_AT})`,
   secret: true,
-  read: (given) => (/^postgres(ql)?:\/\/[^/\s]+/.test(given) ? Redacted.make(given) : undefined),
+  read: (given) =>
+    /^postgres(ql)?:\/\/[^/\s]+/.test(given) && !strayAt(given) ? Redacted.make(given) : undefined,
 }
 
 export const brokerUrls: Kind<ReadonlyArray<Redacted.Redacted<string>>> = {
   placeholder: "URL[,URL…]",
-  expected: "stomp://user:password@host:61613/virtual-host (or stomps, ws, wss), several separated by commas",
+  expected:
+    "stomp://user:password@host:61613/virtual-host (or stomps, ws, wss), several separated by commas; what is special in a user or password is percent-encoded",
   secret: true,
   read: (given) => {
     const urls = given.split(",").map((url) => url.trim())
     const fits = (url: string) =>
-      /^(stomps?|wss?):\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== ""
+      /^(stomps?|wss?):\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== "" && !strayAt(url)
     return urls.every(fits) ? urls.map((url) => Redacted.make(url)) : undefined
   },
 }

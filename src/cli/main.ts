@@ -3,6 +3,7 @@ import { constants } from "node:os"
 import { Cause, Effect, Exit, Fiber } from "effect"
 import type { Command, Failure } from "./command.ts"
 import { withoutSecrets } from "./secret.ts"
+import { hideArguments } from "./title.ts"
 
 /**
  * Runs a command as this process and ends it: 0 when it succeeded, 1 with one sentence on standard error when it failed.
@@ -11,6 +12,7 @@ import { withoutSecrets } from "./secret.ts"
  * second ends the process at once.
  */
 export const runMain = (command: Command, argv: ReadonlyArray<string>): void => {
+  hideArguments(command.name, argv)
   // Whoever reads our output may go away early, as `head` does.
   for (const stream of [process.stdout, process.stderr])
     stream.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1))

@@ -9,7 +9,7 @@ import { countHeld } from "../store/operate.ts"
 import { layerPostgres } from "../store/postgres.ts"
 import type { OutboxStore } from "../store/store.ts"
 import { whenAvailable } from "./available.ts"
-import { BROKER_DETAILS, brokerLayer } from "./broker.ts"
+import { BROKER_DETAILS, brokerLayer, warnUnverified } from "./broker.ts"
 import { defineCommand } from "./command.ts"
 import { connectDatabase } from "./database.ts"
 import { CliError } from "./failure.ts"
@@ -65,6 +65,7 @@ export const relayCommand = defineCommand({
             once,
           }),
         )
+        yield* warnUnverified(config)
         const store = yield* openStore(config, once)
         if (once) yield* reachBroker.pipe(Effect.provide(broker))
         const report = yield* runRelay(optionsOf(config, once)).pipe(

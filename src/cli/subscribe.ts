@@ -9,7 +9,7 @@ import { connect } from "../store/connect.ts"
 import type { StoreError } from "../store/error.ts"
 import { checkSchema } from "../store/migrate.ts"
 import { whenAvailable } from "./available.ts"
-import { BROKER_DETAILS, brokerLayer } from "./broker.ts"
+import { BROKER_DETAILS, brokerLayer, warnUnverified } from "./broker.ts"
 import { defineCommand, type OptionValues } from "./command.ts"
 import { loadHandler } from "./handler.ts"
 import { moduleExport, text } from "./kind.ts"
@@ -79,6 +79,7 @@ export const subscribeCommand = defineCommand({
             order: config.order,
           }),
         )
+        yield* warnUnverified(config)
         const sql = yield* whenAvailable(openDatabase(config))
         yield* consuming.pipe(
           Effect.provide(

@@ -6,12 +6,13 @@ import { settingsOf } from "../consumer/options.ts"
 import { subscriptionOf } from "../consumer/subscription.ts"
 import { readInstances } from "../inbox/operate.ts"
 import { storeError } from "../store/error.ts"
-import { BROKER_DETAILS, brokerLayer } from "./broker.ts"
+import { BROKER_DETAILS, brokerLayer, warnUnverified } from "./broker.ts"
 import { defineCommand, print } from "./command.ts"
 import { connectOutbox } from "./database.ts"
 import { formatMillis } from "./duration.ts"
 import { CliError } from "./failure.ts"
 import { text } from "./kind.ts"
+import { layerLogging } from "./logging.ts"
 
 export const unsubscribeCommand = defineCommand({
   name: "unsubscribe",
@@ -53,6 +54,7 @@ export const unsubscribeCommand = defineCommand({
       if (!yes)
         return yield* new CliError({ message: `this deletes ${doomed}; the inbox stays: say so with --yes` })
       if (!force) yield* refuseWhileUsed(config, settings.consumer, queue)
+      yield* warnUnverified(config).pipe(Effect.provide(layerLogging("Warn", process.stderr)))
       yield* forget(subscriptionOf({ settings })).pipe(Effect.provide(broker))
       yield* print(json ? JSON.stringify({ destination, queue }) : `deleted ${doomed}; the inbox stays`)
     }),

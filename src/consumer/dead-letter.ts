@@ -21,7 +21,8 @@ export const deadLetterOf = (
   attempts: number,
   error: string,
 ): Draft => {
-  const headers: Record<string, string> = {}
+  // Without a prototype "__proto__" is a name like any other.
+  const headers: Record<string, string> = Object.create(null)
   for (const [name, value] of Object.entries(arrival.headers)) {
     const lower = name.toLowerCase()
     if (ACTED_ON.test(lower)) continue

@@ -1,9 +1,15 @@
 /** What wakes a relay before its next poll is due. */
-import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
+import { createHash } from "node:crypto"
+import { Context, Effect, Layer, type Redacted, Schedule, type Scope } from "effect"
 import postgres, { type Sql } from "postgres"
+import { readDatabaseUrl } from "../store/database-url.ts"
 
-/** Channel of the wake-up notifications of an outbox schema. */
-export const channelOf = (schema: string): string => `drizzle_outbox_${schema}`
+/** Channel of the wake-up notifications of an outbox schema; of a long name its hash, as a channel's has 63 bytes at the most. */
+export const channelOf = (schema: string): string => {
+  const channel = `drizzle_outbox_${schema}`
+  if (Buffer.byteLength(channel) <= 63) return channel
+  return `drizzle_outbox_${createHash("sha256").update(schema).digest("hex").slice(0, 40)}`
+}
 
 /**
  * A source of wake-ups. One may come before the commit it announces, or never: the relay looks eagerly for a short while
@@ -92,11 +98,11 @@ export const layerListen = (options: ListenOptions): Layer.Layer<Wakeup> =>
   Layer.succeed(Wakeup, {
     listen: (wake) =>
       Effect.gen(function* () {
-        const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
         const sql = yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            postgres(url, { max: 1, onnotice: () => {}, fetch_types: false, backoff: () => 1 }),
-          ),
+          Effect.sync(() => {
+            const { url, ssl } = readDatabaseUrl(options.url)
+            return postgres(url, { ssl, max: 1, onnotice: () => {}, fetch_types: false, backoff: () => 1 })
+          }),
           (sql) => Effect.promise(() => sql.end({ timeout: 1 }).catch(() => {})),
         )
         const channel = channelOf(options.schema ?? "outbox")

@@ -1,6 +1,7 @@
 /** A pool of connections to the outbox's database. */
-import { Effect, Redacted, type Scope } from "effect"
+import { Effect, type Redacted, type Scope } from "effect"
 import postgres, { type Sql } from "postgres"
+import { readDatabaseUrl } from "./database-url.ts"
 import { StoreError, storeError } from "./error.ts"
 
 export interface ConnectOptions {
@@ -17,8 +18,10 @@ export interface ConnectOptions {
 export const connect = (options: ConnectOptions): Effect.Effect<Sql, StoreError, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.try({
-      try: () =>
-        postgres(Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url, {
+      try: () => {
+        const { url, ssl } = readDatabaseUrl(options.url)
+        return postgres(url, {
+          ssl,
           max: options.connections,
           onnotice: () => {},
           connect_timeout: 10,
@@ -32,13 +35,16 @@ export const connect = (options: ConnectOptions): Effect.Effect<Sql, StoreError,
             DateStyle: "ISO",
             ...options.settings,
           },
-        }),
+        })
+      },
       // The driver's own words could quote the URL, and so the password.
-      catch: () =>
-        new StoreError({
-          reason: "statement",
-          message: "the database URL is not one: expected postgres://user:password@host:port/database",
-        }),
+      catch: (error) =>
+        error instanceof StoreError
+          ? error
+          : new StoreError({
+              reason: "statement",
+              message: "the database URL is not one: expected postgres://user:password@host:port/database",
+            }),
     }),
     (sql) => Effect.promise(() => sql.end({ timeout: 2 })),
   ).pipe(

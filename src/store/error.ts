@@ -64,9 +64,20 @@ export const storeError = (doing: string, thrown: unknown): StoreError => {
       message: `could not ${doing}: ${words}; run "drizzle-outbox migrate" on this database`,
       cause,
     })
+  const advice = adviceFor(code ?? "")
+  if (advice !== undefined)
+    return new StoreError({ reason: "statement", message: `could not ${doing}: ${words}${advice}`, cause })
   const later = isDisconnection(cause) || (code !== undefined && NOT_NOW.test(code))
   const reason = later ? "unavailable" : "statement"
   return new StoreError({ reason, message: `could not ${doing}: ${words}`, cause })
+}
+
+/** What somebody has to do about it, and where it is written. */
+const adviceFor = (code: string): string | undefined => {
+  if (code === "42501") return "; docs/security.md has the grants that each role needs"
+  if (/SELF_SIGNED|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_UNTRUSTED|CERT_SIGNATURE/.test(code))
+    return "; give the authority that signed it as sslrootcert of the database URL"
+  return undefined
 }
 
 /** The driver's own error: Drizzle wraps it in one that quotes the statement and its parameters. */

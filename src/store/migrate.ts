@@ -22,8 +22,20 @@ export const migrations = (schema = "outbox"): ReadonlyArray<Migration> => {
     .map((name) => ({
       version: Number(name.slice(0, 4)),
       name,
-      sql: readFileSync(new URL(name, folder), "utf8").replaceAll('"outbox"', quoted),
+      sql: writtenFor(quoted, readFileSync(new URL(name, folder), "utf8")),
     }))
+}
+
+/** A name may hold line ends, which would end a comment, and dollars, which would end a function's text. */
+const writtenFor = (quoted: string, text: string): string => {
+  let quote = "$$"
+  while (quoted.includes(quote)) quote = `$q${quote.slice(1)}`
+  return text
+    .split("\n")
+    .map((line) =>
+      line.startsWith("--") ? line : line.replaceAll("$$", () => quote).replaceAll('"outbox"', () => quoted),
+    )
+    .join("\n")
 }
 
 /** Everything `migrate` would run on an empty database, as one SQL text for a migration folder of the user's own. */
@@ -41,6 +53,8 @@ export const migrate = (sql: Sql, schema = "outbox"): Effect.Effect<ReadonlyArra
   Effect.tryPromise({
     try: () =>
       sql.begin(async (tx) => {
+        // Whoever migrates may do much: what others have put onto its search_path is not for it.
+        await tx`SET LOCAL search_path = pg_catalog, pg_temp`
         await tx`SELECT pg_advisory_xact_lock(hashtextextended(${`drizzle-outbox migrate ${schema}`}, 0))`
         const current = await versionOf(tx, schema)
         const missing = migrations(schema).filter(({ version }) => version > current)
@@ -51,7 +65,7 @@ export const migrate = (sql: Sql, schema = "outbox"): Effect.Effect<ReadonlyArra
   })
 
 const commandFor = (schema: string): string =>
-  `drizzle-outbox migrate${schema === "outbox" ? "" : ` --schema ${schema}`}`
+  `drizzle-outbox migrate${schema === "outbox" ? "" : ` --schema ${/^[\w.-]+$/.test(schema) ? schema : `'${schema.replaceAll("'", "'\\''")}'`}`}`
 
 /** Fails with one sentence when the database's schema is not the one this program was built for. */
 export const checkSchema = (sql: Sql, schema = "outbox"): Effect.Effect<void, StoreError> =>

@@ -24,10 +24,16 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<OutboxStore
 
 /**
  * Sequential scans are off in the relay's sessions: a plan made while the table was small would scan it for as long as it
- * is cached. A transaction pooler refuses such a setting and cannot keep prepared statements: then neither is used.
+ * is cached. Nor is anything looked for that others put into a schema such as "public". A transaction pooler refuses such
+ * settings and cannot keep prepared statements: then neither is used.
  */
 const open = ({ url, connections = 4 }: PostgresOptions): Effect.Effect<Sql, StoreError, Scope.Scope> =>
-  connect({ url, connections, prepare: true, settings: { enable_seqscan: "off" } }).pipe(
+  connect({
+    url,
+    connections,
+    prepare: true,
+    settings: { enable_seqscan: "off", search_path: "pg_catalog" },
+  }).pipe(
     Effect.catch((error) =>
       /unsupported startup parameter/.test(error.message)
         ? connect({ url, connections, prepare: false })

@@ -63,9 +63,8 @@ export const makeStatements = (sql: Sql, schema: string) => {
     /** How positions are drawn: only without a cache do they follow the order of the draws. */
     sequence: async (): Promise<{ readonly cache: number; readonly last: number }> => {
       const [row] = await sql<[{ cache: string; last: string | null }?]>`
-        SELECT s.cache_size AS cache, s.last_value AS last FROM pg_sequences s
-        WHERE format('%I.%I', s.schemaname, s.sequencename)::regclass
-          = pg_get_serial_sequence(${`${quoted}.messages`}::text, 'position')::regclass`
+        SELECT s.seqcache AS cache, pg_sequence_last_value(s.seqrelid::regclass) AS last FROM pg_sequence s
+        WHERE s.seqrelid = pg_get_serial_sequence(${`${quoted}.messages`}::text, 'position')::regclass`
       return { cache: Number(row?.cache ?? 0), last: Number(row?.last ?? 0) }
     },
 
@@ -292,7 +291,7 @@ interface MessageRow {
   readonly destination: string
   readonly version: string | null
   readonly key: string | null
-  readonly headers: Record<string, string>
+  readonly headers: Readonly<Record<string, unknown>>
   readonly content_type: string
   readonly body: string | null
   readonly body_bytes: Uint8Array | null
@@ -311,13 +310,26 @@ const toMessage = (row: MessageRow): StoredMessage => ({
   destination: row.destination,
   version: row.version,
   key: row.key,
-  headers: row.headers,
+  headers: texts(row.headers),
   contentType: row.content_type,
   body: row.body ?? row.body_bytes ?? "",
   createdAt: row.created_at.toISOString(),
   attempts: row.attempts,
   expired: row.expired,
 })
+
+/** SQL can write any JSON as a header's value: what is no text travels as its JSON. */
+const texts = (headers: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> => {
+  for (const name in headers)
+    if (typeof headers[name] !== "string")
+      return Object.fromEntries(
+        Object.entries(headers).map(([key, value]) => [
+          key,
+          typeof value === "string" ? value : JSON.stringify(value),
+        ]),
+      )
+  return headers as Readonly<Record<string, string>>
+}
 
 /** An array as the text PostgreSQL reads: one text parameter, whatever its length. */
 const list = (values: ReadonlyArray<number>): string => `{${values.join(",")}}`

@@ -48,7 +48,7 @@ describe("the parser", () => {
     ["a negative length", "MESSAGE\ncontent-length:-1\n\n\0"],
     ["an absurd length", "MESSAGE\ncontent-length:999999999\n\n\0"],
     ["a length that is too short", "MESSAGE\ncontent-length:1\n\nabc\0"],
-    ["headers without end", "x".repeat(2 << 20)],
+    ["headers without end", "x".repeat(3 << 20)],
   ])("throws at %s", (_, text) => {
     expect(() => parse(text)).toThrow(ProtocolError)
   })
@@ -63,7 +63,7 @@ describe("the parser", () => {
 describe("encodeSend", () => {
   const headersOf = (message: Outgoing) => {
     const frame = encodeSend(message, 1, "amqp-message-id")
-    return frame === undefined ? undefined : parse(frame)[0]
+    return "words" in Object(frame) ? undefined : parse(frame as string | Buffer)[0]
   }
 
   it("is read back as it was", () => {

@@ -1,6 +1,6 @@
 /** A TCP or TLS proxy before a server, whose network can fail. */
 import { connect, createServer, type Socket } from "node:net"
-import { createServer as createTlsServer } from "node:tls"
+import { createServer as createTlsServer, type TlsOptions } from "node:tls"
 
 /** From the client to the server, or back. */
 export type Way = "up" | "down"
@@ -45,7 +45,7 @@ export interface Proxy {
 
 export interface ProxyOptions {
   /** It speaks TLS to its clients. */
-  readonly tls?: { readonly cert: string; readonly key: string }
+  readonly tls?: TlsOptions
   /** Called for every connection. */
   readonly tap?: () => Tap
 }

@@ -85,14 +85,14 @@ export const rawStomp = async (
       const end = buffer.indexOf("\n\n")
       if (end < 0) return
       const [command = "", ...lines] = buffer.subarray(0, end).toString().split("\n")
-      const fields: Record<string, string> = {}
-      for (const line of lines) {
+      const pairs = lines.map((line) => {
         const colon = line.indexOf(":")
-        const [name, value] = [line.slice(0, colon), line.slice(colon + 1)].map((text) =>
+        return [line.slice(0, colon), line.slice(colon + 1)].map((text) =>
           text.replace(/\\([rnc\\])/g, (_, c: string) => unescaped[c] as string),
         ) as [string, string]
-        fields[name] ??= value
-      }
+      })
+      // Of a repeated header the first counts; and "__proto__" is a name like any other.
+      const fields: Record<string, string> = Object.fromEntries(pairs.reverse())
       const start = end + 2
       const length = fields["content-length"]
       const stop = length === undefined ? buffer.indexOf(0, start) : start + Number(length)

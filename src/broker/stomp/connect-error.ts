@@ -34,6 +34,9 @@ export const failedToConnect = (endpoint: Endpoint, end: SessionEnd): BrokerErro
   })
 }
 
+/** OpenSSL's own words are a line of its source. */
+const alertOf = (error: Error): string => /alert ([a-z ]+)/.exec(error.message)?.[1] ?? error.message
+
 const codeOf = (error: Error): string =>
   "code" in error && typeof error.code === "string" ? error.code : error.name
 
@@ -46,11 +49,15 @@ const wordsFor = (error: Error): string =>
 const adviceFor = (error: Error): string | undefined => {
   const code = codeOf(error)
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
-    return `the certificate is for another host: set tls.servername to the name it carries (${error.message})`
+    return `the certificate is for another host: set tls.servername (OUTBOX_BROKER_TLS_SERVERNAME) to the name it carries (${error.message})`
   }
   if (code === "CERT_HAS_EXPIRED") return "the certificate has expired"
+  if (code === "CERT_NOT_YET_VALID") return "the certificate is not valid yet: is this machine's clock right?"
   if (/SELF_SIGNED|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_UNTRUSTED|CERT_SIGNATURE/.test(code)) {
-    return `the certificate is not trusted (${error.message}): give the authority that signed it as tls.ca`
+    return `the certificate is not trusted (${error.message}): give the authority that signed it as tls.ca (OUTBOX_BROKER_TLS_CA)`
+  }
+  if (/ALERT_(CERTIFICATE|BAD_CERTIFICATE|UNKNOWN_CA|HANDSHAKE_FAILURE|NO_CERTIFICATE)/.test(code)) {
+    return `it does not accept this client's certificate, or wants one (${alertOf(error)}): give tls.cert and tls.key (OUTBOX_BROKER_TLS_CERT, OUTBOX_BROKER_TLS_KEY), signed by an authority that it trusts`
   }
   if (code === "EPROTO" || code.startsWith("ERR_SSL")) {
     return "no TLS on this port, or none that both sides accept: check the scheme and the port"

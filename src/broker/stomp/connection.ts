@@ -37,11 +37,6 @@ const LINGER_MARGIN = 500
 const confirmed: Settlement = { _tag: "Confirmed" }
 const lost: Settlement = { _tag: "Lost" }
 
-const unspeakable = {
-  scope: "message",
-  words: "a header or the destination holds a NUL character, which STOMP cannot carry",
-} as const
-
 interface InFlight {
   readonly message: Outgoing
   readonly index: number
@@ -292,13 +287,12 @@ const makeConnection = (
     const entry: InFlight = { message, index, settle: tell }
     inFlight.set(receipt, entry)
     const impossible = profile.impossible(message)
-    const frame =
-      impossible === undefined ? encodeSend(message, receipt, profile.idHeader, transaction) : undefined
-    if (frame !== undefined) {
+    const frame = impossible ?? encodeSend(message, receipt, profile.idHeader, transaction)
+    if (typeof frame === "string" || frame instanceof Uint8Array) {
       session.write(frame)
       return receipt
     }
-    const { scope, words } = impossible ?? unspeakable
+    const { scope, words } = frame
     queueMicrotask(() => {
       if (inFlight.has(receipt)) settle(receipt, entry, { _tag: "Refused", scope, words })
     })

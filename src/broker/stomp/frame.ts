@@ -17,25 +17,50 @@ export const encodeFrame = (command: string, headers: Readonly<Record<string, st
 }
 
 /**
+ * Bytes of command and headers, a mebi: a larger frame is not sent, as a consumer of ours would end its connection over it
+ * (`parser.ts`) and get it again, for ever.
+ */
+export const HEAD_LIMIT = 1 << 20
+
+/** Why a message can never be a frame. */
+export interface Unspeakable {
+  readonly scope: "message"
+  readonly words: string
+}
+
+const unspeakable = (words: string): Unspeakable => ({ scope: "message", words })
+
+const holdsNul = unspeakable("a header or the destination holds a NUL character, which STOMP cannot carry")
+const holdsHalf = unspeakable(
+  "a header or the destination holds half of a surrogate pair, which UTF-8 cannot carry",
+)
+const tooLong = unspeakable(`the headers, with destination and key, are over ${HEAD_LIMIT} bytes`)
+
+/**
  * A SEND frame: persistent, with a receipt, or its transaction instead, and the body's length; text as text, bytes as bytes.
  *
  * **Details**  The protocol's own headers stand first: of a repeated header a broker takes the first, so that no header
- * of the message can redirect it. Undefined when a header holds a NUL, which STOMP cannot carry.
+ * of the message can redirect it. Its own `receipt`, which would be the first inside a transaction, is left out: the
+ * broker would confirm another message with it.
  */
 export const encodeSend = (
   message: Outgoing,
   receipt: number,
   idHeader: string | undefined,
   transaction?: string,
-): string | Buffer | undefined => {
+): string | Buffer | Unspeakable => {
   const { body, headers, contentType } = message
   const of = transaction === undefined ? `receipt:${receipt}\n` : `transaction:${transaction}\n`
   const length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength
   let head = `SEND\ndestination:${escaped(message.destination)}\n${of}persistent:true\ncontent-length:${length}\n`
   if (contentType !== "") head += `content-type:${escaped(contentType)}\n`
   if (idHeader !== undefined) head += `${idHeader}:${escaped(message.id)}\n`
-  for (const name in headers) head += `${escaped(name)}:${escaped(headers[name] as string)}\n`
-  if (head.includes("\0")) return undefined
+  for (const name in headers)
+    if (name !== "receipt") head += `${escaped(name)}:${escaped(headers[name] as string)}\n`
+  // No UTF-16 unit takes more than three bytes.
+  if (3 * head.length > HEAD_LIMIT && Buffer.byteLength(head) > HEAD_LIMIT) return tooLong
+  if (head.includes("\0")) return holdsNul
+  if (!isWellFormed(head)) return holdsHalf
   if (typeof body === "string") return `${head}\n${body}\0`
   const headLength = Buffer.byteLength(head)
   const frame = Buffer.allocUnsafe(headLength + 1 + length + 1)
@@ -45,6 +70,10 @@ export const encodeSend = (
   frame[headLength + 1 + length] = 0
   return frame
 }
+
+/** Every Node that runs this has the method; the compiler's library is older. */
+const isWellFormed = (text: string): boolean =>
+  (text as unknown as { readonly isWellFormed: () => boolean }).isWellFormed()
 
 /** How many bytes of body a message has on the wire. */
 export const bodyLength = ({ body }: Outgoing): number =>

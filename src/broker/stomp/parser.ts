@@ -5,6 +5,7 @@
  * followed by "n" into a line feed, trims header values, takes a `content-length` that is no number for an endless
  * body, and walks through every body byte by byte.
  */
+import { HEAD_LIMIT } from "./frame.ts"
 
 export interface Frame {
   readonly command: string
@@ -20,7 +21,7 @@ export class ProtocolError extends Error {}
 const LF = 10
 const CR = 13
 /** Bytes of command and headers, and of a body, above which the peer is taken for mad. */
-const MAX_HEAD = 1 << 20
+const MAX_HEAD = 2 * HEAD_LIMIT
 const MAX_BODY = 1 << 28
 
 const unescapes: Readonly<Record<string, string>> = { "\\\\": "\\", "\\r": "\r", "\\n": "\n", "\\c": ":" }
@@ -28,10 +29,10 @@ const unescapes: Readonly<Record<string, string>> = { "\\\\": "\\", "\\r": "\r",
 const unescaped = (text: string): string =>
   text.includes("\\") ? text.replace(/\\[\\rnc]/g, (sequence) => unescapes[sequence] as string) : text
 
-/** Where the body begins, or -1 when the blank line has not come yet. */
-const findBody = (bytes: Buffer, from: number): number => {
+/** Where the body of a frame that begins at `from` begins, or -1 when the blank line has not come yet. Nothing is looked for before `looked`. */
+const findBody = (bytes: Buffer, from: number, looked: number): number => {
   const end = Math.min(bytes.length, from + MAX_HEAD)
-  for (let at = from; at < end; at++) {
+  for (let at = looked; at < end; at++) {
     const byte = bytes[at]
     if (byte === 0) throw new ProtocolError("a frame ended within its headers")
     if (byte !== LF) continue
@@ -67,50 +68,86 @@ const contentLength = (text: string | undefined): number | undefined => {
   return length
 }
 
+interface Head {
+  readonly command: string
+  readonly headers: Readonly<Record<string, string>>
+  /** Where the body begins, from the frame's beginning. */
+  readonly body: number
+  /** Undefined: the body ends with the next NUL. */
+  readonly length: number | undefined
+}
+
+/** A blank line may be cut in two. */
+const CUT = 2
+
+const nothing = Buffer.alloc(0)
+
 /**
- * Takes what the socket read and calls back for each complete frame; heart-beats are skipped.
+ * Takes what the socket read and calls back for each complete frame; heart-beats are skipped. No byte is looked at twice
+ * and none copied more than about twice, however the stream is cut.
  *
  * **Gotchas**  Throws `ProtocolError` for what is no STOMP; the rest of the stream means nothing then.
  */
 export const makeParser = (onFrame: (frame: Frame) => void): ((chunk: Buffer) => void) => {
-  let kept: Array<Buffer> = []
+  /** The beginning of a frame that is not complete, and room behind it. */
+  let kept: Buffer = nothing
   let size = 0
-  /** Bytes without which there is no use in looking again: a large body is put together once. */
+  /** Of the frame that begins: bytes that have been looked at in vain, bytes without which there is no use in looking on, and its head once that is known. */
+  let looked = 0
   let need = 0
+  let head: Head | undefined
 
-  const keep = (rest: Buffer, atLeast: number) => {
-    kept = [rest]
+  const keep = (rest: Buffer, atLeast: number, seen: number) => {
+    if (size === 0) kept = rest
+    else if (rest.length < size) kept = Buffer.from(rest)
     size = rest.length
     need = atLeast
+    looked = seen
+  }
+  const append = (chunk: Buffer): Buffer => {
+    if (size === 0) return chunk
+    if (kept.length < size + chunk.length) {
+      const more = size + chunk.length
+      const room = Math.max(2 * size, more)
+      const roomy = Buffer.allocUnsafe(need === 0 ? room : Math.max(more, Math.min(room, need)))
+      roomy.set(kept.subarray(0, size))
+      kept = roomy
+    }
+    kept.set(chunk, size)
+    size += chunk.length
+    return kept.subarray(0, size)
   }
 
   return (chunk) => {
-    let bytes = chunk
-    if (size > 0) {
-      kept.push(chunk)
-      size += chunk.length
-      if (size < need) return
-      bytes = Buffer.concat(kept, size)
-      kept = []
-      size = 0
-    }
+    const bytes = append(chunk)
+    if (size > 0 && size < need) return
     let at = 0
     for (;;) {
-      while (bytes[at] === LF || bytes[at] === CR) at++
-      if (at >= bytes.length) return
-      const body = findBody(bytes, at)
-      if (body < 0) return keep(bytes.subarray(at), 0)
-      const { command, headers } = parseHead(bytes.toString("utf8", at, body))
-      const length = contentLength(headers["content-length"])
-      const end = length === undefined ? bytes.indexOf(0, body) : body + length
-      if (end < 0) {
-        if (bytes.length - body > MAX_BODY) throw new ProtocolError("a body without an end")
-        return keep(bytes.subarray(at), 0)
+      if (head === undefined) {
+        while (bytes[at] === LF || bytes[at] === CR) at++
+        if (at >= bytes.length) break
+        const start = findBody(bytes, at, at + looked)
+        if (start < 0) return keep(bytes.subarray(at), 0, Math.max(0, bytes.length - at - CUT))
+        const { command, headers } = parseHead(bytes.toString("utf8", at, start))
+        head = { command, headers, body: start - at, length: contentLength(headers["content-length"]) }
+        looked = head.body
       }
-      if (end >= bytes.length) return keep(bytes.subarray(at), end + 1 - at)
+      const { command, headers, body, length } = head
+      const end = length === undefined ? bytes.indexOf(0, at + looked) : at + body + length
+      if (end < 0) {
+        if (bytes.length - at - body > MAX_BODY) throw new ProtocolError("a body without an end")
+        return keep(bytes.subarray(at), 0, bytes.length - at)
+      }
+      if (end >= bytes.length) return keep(bytes.subarray(at), end + 1 - at, looked)
       if (bytes[end] !== 0) throw new ProtocolError("a body longer than its content-length")
-      onFrame({ command, headers, body: bytes.subarray(body, end) })
+      head = undefined
+      looked = 0
+      onFrame({ command, headers, body: bytes.subarray(at + body, end) })
       at = end + 1
     }
+    // What was handed out are views: the room is not used again.
+    kept = nothing
+    size = 0
+    need = 0
   }
 }

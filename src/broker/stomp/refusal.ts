@@ -45,12 +45,16 @@ export type ErrorMeaning =
   | { readonly _tag: "outage" }
   | { readonly _tag: "unnamed" }
 
+/** Of what an ERROR says, so much is read: a mad peer could say gigabytes, over which patterns would brood for hours. */
+const LONGEST = 4 * 1024
+
 /** One line of what an ERROR frame says, for people. */
 export const wordsOf = ({ headers, body }: Frame): string => {
-  const title = headers["message"] ?? ""
+  const title = (headers["message"] ?? "").slice(0, LONGEST)
   // ActiveMQ's body is the stack of what its title says.
-  const stack = title !== "" && /\n\tat /.test(body.toString("utf8"))
-  const text = stack ? "" : body.toString("utf8").trim()
+  const said = body.toString("utf8", 0, LONGEST)
+  const stack = title !== "" && /\n\tat /.test(said)
+  const text = stack ? "" : said.trim()
   const words =
     text === "" || text === title ? title : text.toLowerCase().startsWith(title) ? text : `${title}: ${text}`
   return (words === "" ? "ERROR without words" : words).replace(/\s+/g, " ").slice(0, 1000)
@@ -192,7 +196,8 @@ const outage = /CONNECTION_FORCED|server_initiated_close,320|connection_closing|
 
 /** Reads an ERROR frame. */
 export const meaningOf = (frame: Frame): ErrorMeaning => {
-  const text = `${frame.headers["message"] ?? ""}\n${frame.body.toString("utf8")}`
+  const title = (frame.headers["message"] ?? "").slice(0, LONGEST)
+  const text = `${title}\n${frame.body.toString("utf8", 0, LONGEST)}`
   for (const { pattern, scope, closes = false, one = false, largest = false, matches } of rules) {
     const found = pattern.exec(text)
     if (found !== null) {

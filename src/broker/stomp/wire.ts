@@ -1,5 +1,5 @@
 /** Bytes to and from a broker: TCP, TLS or WebSocket. */
-import { connect as connectTcp, type Socket } from "node:net"
+import { connect as connectTcp, isIP, type Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
 import { WebSocket } from "ws"
 import type { Endpoint } from "./endpoint.ts"
@@ -45,7 +45,7 @@ const openSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wi
   const { host, port } = endpoint
   const secure = endpoint.scheme === "stomps"
   const socket: Socket = secure
-    ? connectTls({ servername: /^[\d.:]+$/.test(host) ? "" : host, ...tls, host, port })
+    ? connectTls({ servername: isIP(host) === 0 ? host : "", ...tls, host, port })
     : connectTcp({ host, port })
   let failure: Error | undefined
   socket.setNoDelay(true)
