@@ -1,5 +1,5 @@
 /** The broker that the settings name. */
-import type { Layer } from "effect"
+import type { Layer, Redacted } from "effect"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import { layerStomp, type TlsOptions } from "../broker/stomp/stomp.ts"
 import { type BROKER_SETTINGS, type Config, required } from "../config.ts"
@@ -11,20 +11,28 @@ export type BrokerConfig = Config<(typeof BROKER_SETTINGS)[number]>
 export const BROKER_DETAILS =
   "Without OUTBOX_BROKER_URL the broker is read from STOMP_HOST (127.0.0.1), STOMP_PORT (61613), STOMP_USERNAME (guest), STOMP_PASSCODE (guest), STOMP_VHOST (/) and STOMP_USE_SSL (off), if one of them is set."
 
-/** Throws a `CliError` where no broker is named. */
-export const brokerLayer = (config: BrokerConfig): Layer.Layer<Broker, BrokerError> => {
-  const tls: TlsOptions = {
-    ...(config.brokerTlsCa === undefined ? {} : { ca: config.brokerTlsCa }),
-    ...(config.brokerTlsCert === undefined ? {} : { cert: config.brokerTlsCert }),
-    ...(config.brokerTlsKey === undefined ? {} : { key: config.brokerTlsKey }),
-    ...(config.brokerTlsServername === undefined ? {} : { servername: config.brokerTlsServername }),
-    rejectUnauthorized: config.brokerTlsVerify,
-  }
-  const url = config.brokerUrl ?? stompEnvironment(process.env) ?? required("brokerUrl", config)
-  return layerStomp({
+/** Where the broker is. Throws a `CliError` where none is named. */
+export const brokerUrlsOf = (
+  config: Pick<BrokerConfig, "brokerUrl">,
+): ReadonlyArray<Redacted.Redacted<string>> =>
+  config.brokerUrl ?? stompEnvironment(process.env) ?? required("brokerUrl", config)
+
+export const brokerTlsOf = (config: BrokerConfig): TlsOptions => ({
+  ...(config.brokerTlsCa === undefined ? {} : { ca: config.brokerTlsCa }),
+  ...(config.brokerTlsCert === undefined ? {} : { cert: config.brokerTlsCert }),
+  ...(config.brokerTlsKey === undefined ? {} : { key: config.brokerTlsKey }),
+  ...(config.brokerTlsServername === undefined ? {} : { servername: config.brokerTlsServername }),
+  rejectUnauthorized: config.brokerTlsVerify,
+})
+
+/** Throws a `CliError` where no broker is named. `url`: one of its hosts alone. */
+export const brokerLayer = (
+  config: BrokerConfig,
+  url: Redacted.Redacted<string> | ReadonlyArray<Redacted.Redacted<string>> = brokerUrlsOf(config),
+): Layer.Layer<Broker, BrokerError> =>
+  layerStomp({
     url,
-    tls,
+    tls: brokerTlsOf(config),
     heartbeat: config.heartbeat,
     ...(config.vhost === undefined ? {} : { virtualHost: config.vhost }),
   })
-}
