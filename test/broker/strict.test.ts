@@ -108,10 +108,14 @@ it("sends what cannot be proven, with one warning, and refuses again once it can
     ])
     routes.away = undefined
     await eventually(async () => expect(await settled(connection, [outgoing(lost)])).toEqual([refused]))
+    routes.away = "connection refused again"
+    await eventually(async () => expect(await settled(connection, [outgoing(lost)])).toEqual([confirmed]))
+    routes.away = undefined
+    await eventually(async () => expect(await settled(connection, [outgoing(lost)])).toEqual([refused]))
     for (let round = 0; round < 10; round++) {
       expect(await settled(connection, [outgoing({ destination: "/exchange/odd" })])).toEqual([confirmed])
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
-    expect(warnings()).toHaveLength(2)
-    expect(warnings()[1]?.annotations).toEqual({ destination: "/exchange/odd", reason: "of type x-odd" })
+    expect(warnings()).toHaveLength(3)
+    expect(warnings()[2]?.annotations).toEqual({ destination: "/exchange/odd", reason: "of type x-odd" })
   }))
