@@ -52,13 +52,13 @@ export const rabbitApi = (managementUrl: string, vhost = "/") => {
     },
     remove: (kind: "exchanges" | "queues" | "policies" | "operator-policies", name: string) =>
       call("DELETE", of(kind, name)),
-    /** A user whose password is its name, with every right in the virtual host. */
+    /** A user whose password is its name, who may see the virtual host and do nothing in it. */
     user: async (name: string, tags: string) => {
       await call("PUT", `/users/${encoded(name)}`, { password: name, tags })
       await call("PUT", `/permissions/${encoded(vhost)}/${encoded(name)}`, {
-        configure: ".*",
-        write: ".*",
-        read: ".*",
+        configure: "^$",
+        write: "^$",
+        read: "^$",
       })
     },
     removeUser: (name: string) => call("DELETE", `/users/${encoded(name)}`),
