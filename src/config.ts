@@ -11,6 +11,7 @@ import {
   databaseUrl,
   deadLetter,
   headerList,
+  httpUrl,
   type Kind,
   pemFile,
   schemaName,
@@ -56,6 +57,10 @@ export const settings = {
     default: "on",
     help: "off takes any certificate: whoever sits in between reads and changes everything.",
   },
+  brokerManagementUrl: {
+    kind: httpUrl,
+    help: "RabbitMQ's management API, for strict mode and `doctor`: `http://user:password@host:15672`; without a login, the broker URL's.",
+  },
   heartbeat: {
     kind: duration("0", "10 minutes"),
     default: "10 s",
@@ -65,6 +70,11 @@ export const settings = {
     kind: duration("100 ms", "1 h"),
     default: "30 s",
     help: "How long a confirmation may take before its destination, or the broker, counts as silent.",
+  },
+  strict: {
+    kind: toggle,
+    default: "off",
+    help: "on holds a destination that is proven to lead nowhere, instead of sending what RabbitMQ would confirm and drop. Needs the management URL.",
   },
   relayName: {
     kind: text("NAME", "a name"),
@@ -198,6 +208,9 @@ export const BROKER_SETTINGS = [
   "brokerTlsVerify",
   "heartbeat",
 ] as const
+
+/** How RabbitMQ's management is reached, as the same user with the same certificates. */
+export const MANAGEMENT_SETTINGS = [...BROKER_SETTINGS, "brokerManagementUrl"] as const
 
 type ValueOf<S> = S extends { readonly kind: Kind<infer A> }
   ? S extends { readonly default: string }

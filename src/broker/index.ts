@@ -1,4 +1,7 @@
 export * from "./broker.ts"
 export { type HeaderSource, wireHeaders } from "./headers.ts"
 export { layerMemory, MemoryBroker, type MemoryBrokerOptions, type MemoryRefusal } from "./memory.ts"
+export { layerMemoryRoutes, MemoryRoutes } from "./memory-routes.ts"
 export { publish } from "./publish.ts"
+export { type Route, type RouteOf, Routes } from "./routes.ts"
+export { layerStrict, type StrictOptions } from "./strict.ts"

@@ -42,13 +42,18 @@ export const parseArguments = (command: Accepted, argv: ReadonlyArray<string>): 
     new CliError({ message: `${message}; see drizzle-outbox ${command.name} --help` })
 
   const given = new Map<string, string>()
+  const isMany = (flag: string) => command.options[optionOf.get(flag) ?? ""]?.many === true
+  const give = (flag: string, value: string) => {
+    const before = isMany(flag) ? given.get(flag) : undefined
+    given.set(flag, before === undefined ? value : `${before}\n${value}`)
+  }
   const places = (command.arguments ?? []).map(flagOf)
   for (const token of tokens) {
     if (token.kind === "option-terminator") continue
     if (token.kind === "positional") {
-      const flag = places.find((place) => !given.has(place))
+      const flag = places.find((place) => !given.has(place) || isMany(place))
       if (flag === undefined) throw fail(`it takes no argument ${quoted(token.value)}`)
-      given.set(flag, token.value)
+      give(flag, token.value)
       continue
     }
     if (token.name === "help") return "help"
@@ -61,7 +66,7 @@ export const parseArguments = (command: Accepted, argv: ReadonlyArray<string>): 
     const missing = token.value === undefined || (!token.inlineValue && token.value.startsWith("--"))
     if (missing)
       throw fail(`--${token.name} needs a value: expected ${kindOf(command, token.name)?.expected}`)
-    given.set(token.name, token.value)
+    give(token.name, token.value)
   }
 
   const options: Record<string, unknown> = {}

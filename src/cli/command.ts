@@ -11,6 +11,8 @@ import type { Kind } from "./kind.ts"
 export interface Option {
   readonly kind?: Kind<unknown>
   readonly default?: string
+  /** It may be given again and again: its values are read as lines of one text. */
+  readonly many?: boolean
   /** It must be given. */
   readonly required?: boolean
   readonly help: string

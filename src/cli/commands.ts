@@ -6,6 +6,7 @@ import { discardCommand } from "./dead/discard.ts"
 import { listCommand } from "./dead/list.ts"
 import { requeueCommand } from "./dead/requeue.ts"
 import { showCommand } from "./dead/show.ts"
+import { doctorCommand } from "./doctor.ts"
 import { CliError } from "./failure.ts"
 import { programHelp } from "./help.ts"
 import { migrateCommand } from "./migrate.ts"
@@ -22,6 +23,7 @@ export const commands: ReadonlyArray<Command> = [
   subscribeCommand,
   unsubscribeCommand,
   statusCommand,
+  doctorCommand,
   listCommand,
   showCommand,
   requeueCommand,

@@ -84,6 +84,13 @@ export const brokerUrls: Kind<ReadonlyArray<Redacted.Redacted<string>>> = {
   },
 }
 
+export const httpUrl: Kind<Redacted.Redacted<string>> = {
+  placeholder: "URL",
+  expected: "http://user:password@host:15672 (or https)",
+  secret: true,
+  read: (given) => (/^https?:\/\//.test(given) && URL.canParse(given) ? Redacted.make(given) : undefined),
+}
+
 /** A destination, or whether there is one at all. */
 export const deadLetter: Kind<string | boolean> = {
   placeholder: "on|off|DESTINATION",

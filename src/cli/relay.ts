@@ -1,7 +1,7 @@
 /** `drizzle-outbox relay`, and `node dist/relay.js`: the same. */
 import { Effect, Layer, type Scope } from "effect"
 import { Broker } from "../broker/broker.ts"
-import { BROKER_SETTINGS, type Config, DATABASE_SETTINGS, required } from "../config.ts"
+import { type Config, DATABASE_SETTINGS, MANAGEMENT_SETTINGS, required } from "../config.ts"
 import { type RelayOptions, type RelayReport, runRelay } from "../relay/relay.ts"
 import { layerListen, layerPolling } from "../relay/wakeup.ts"
 import { type StoreError, storeError } from "../store/error.ts"
@@ -15,12 +15,14 @@ import { connectDatabase } from "./database.ts"
 import { CliError } from "./failure.ts"
 import { touch } from "./liveness.ts"
 import { layerLogging } from "./logging.ts"
+import { strictly } from "./management.ts"
 import { counted } from "./table.ts"
 
 const SETTINGS = [
   ...DATABASE_SETTINGS,
-  ...BROKER_SETTINGS,
+  ...MANAGEMENT_SETTINGS,
   "receiptTimeout",
+  "strict",
   "relayName",
   "window",
   "batch",
@@ -55,7 +57,7 @@ export const relayCommand = defineCommand({
   run: (config, { once }) =>
     Effect.suspend(() => {
       required("databaseUrl", config)
-      const broker = brokerLayer(config)
+      const broker = config.strict ? strictly(brokerLayer(config), config) : brokerLayer(config)
       return Effect.gen(function* () {
         yield* Effect.logInfo("relay starting").pipe(
           Effect.annotateLogs({
