@@ -50,6 +50,7 @@ interface InFlight {
 
 interface Handlers {
   readonly onFrame: (frame: Frame) => void
+  readonly onReceipt: (receipt: number) => void
   readonly onEnd: (end: SessionEnd) => void
 }
 
@@ -94,10 +95,13 @@ const handshake = (
         handlers = made.handlers
         resume(Effect.succeed(made.connection))
       },
+      onReceipt: (receipt) =>
+        fail(refusedToConnect(endpoint, `it answers CONNECT with the receipt ${receipt}`)),
       onEnd: (end) => fail(failedToConnect(endpoint, end)),
     }
     const session = openSession(endpoint, options, purpose, {
       onFrame: (frame) => handlers.onFrame(frame),
+      onReceipt: (receipt) => handlers.onReceipt(receipt),
       onEnd: (end) => handlers.onEnd(end),
     })
     const timer = setTimeout(() => {
@@ -154,14 +158,16 @@ const makeConnection = (
     tell(index, settlement)
   }
 
-  const onReceipt = (id: string) => {
-    const receipt = Number(id)
-    for (const member of transactions.get(receipt) ?? [receipt]) {
-      const found = inFlight.get(member)
-      if (found !== undefined) settle(member, found, confirmed)
-    }
+  const onReceipt = (receipt: number) => {
+    if (ended) return
+    const members = transactions.get(receipt)
+    if (members === undefined) return confirm(receipt)
     transactions.delete(receipt)
-    subscriptions.onReceipt(id)
+    for (const member of members) confirm(member)
+  }
+  const confirm = (receipt: number) => {
+    const found = inFlight.get(receipt)
+    if (found !== undefined) settle(receipt, found, confirmed)
   }
 
   /** Settles whatever the ERROR names; false when that is nobody. */
@@ -220,7 +226,7 @@ const makeConnection = (
     if (ended) return
     switch (frame.command) {
       case "RECEIPT":
-        return onReceipt(frame.headers["receipt-id"] ?? "")
+        return subscriptions.onReceipt(frame.headers["receipt-id"] ?? "")
       case "MESSAGE":
         return subscriptions.onMessage(frame)
       case "ERROR":
@@ -315,7 +321,7 @@ const makeConnection = (
   })
 
   return {
-    handlers: { onFrame, onEnd },
+    handlers: { onFrame, onReceipt, onEnd },
     connection: {
       profile,
       send,

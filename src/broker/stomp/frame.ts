@@ -16,6 +16,33 @@ export const encodeFrame = (command: string, headers: Readonly<Record<string, st
   return `${frame}\n\0`
 }
 
+/** Undefined for what holds a NUL, which STOMP cannot carry. */
+const speakable = (text: string): string | undefined => (text.includes("\0") ? undefined : escaped(text))
+
+interface Line {
+  readonly name: string
+  value: string
+  text: string
+}
+
+/** The last line of each header: of the messages of one event most say the same but for their ids. */
+const lines = new Map<string, Line>()
+const MOST_LINES = 1000
+
+const lineOf = (name: string, value: string): string | undefined => {
+  const line = lines.get(name)
+  if (line !== undefined && line.value === value) return line.text
+  const [first, second] = [line?.name ?? speakable(name), speakable(value)]
+  if (first === undefined || second === undefined) return undefined
+  const text = `${first}:${second}\n`
+  if (value.length > 200) return text
+  if (line !== undefined) {
+    line.value = value
+    line.text = text
+  } else if (lines.size < MOST_LINES) lines.set(name, { name: first, value, text })
+  return text
+}
+
 /**
  * A SEND frame: persistent, with a receipt, or its transaction instead, and the body's length; text as text, bytes as bytes.
  *
@@ -29,20 +56,32 @@ export const encodeSend = (
   transaction?: string,
 ): string | Buffer | undefined => {
   const { body, headers, contentType } = message
-  const of = transaction === undefined ? `receipt:${receipt}\n` : `transaction:${transaction}\n`
-  const length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength
-  let head = `SEND\ndestination:${escaped(message.destination)}\n${of}persistent:true\ncontent-length:${length}\n`
-  if (contentType !== "") head += `content-type:${escaped(contentType)}\n`
-  if (idHeader !== undefined) head += `${idHeader}:${escaped(message.id)}\n`
-  for (const name in headers) head += `${escaped(name)}:${escaped(headers[name] as string)}\n`
-  if (head.includes("\0")) return undefined
+  const destination = lineOf("destination", message.destination)
+  if (destination === undefined) return undefined
+  const of = transaction === undefined ? `receipt:${receipt}` : `transaction:${transaction}`
+  let head = `SEND\n${destination}${of}\npersistent:true\ncontent-length:${bodyLength(message)}\n`
+  if (contentType !== "") {
+    const line = lineOf("content-type", contentType)
+    if (line === undefined) return undefined
+    head += line
+  }
+  if (idHeader !== undefined) {
+    const line = lineOf(idHeader, message.id)
+    if (line === undefined) return undefined
+    head += line
+  }
+  for (const name in headers) {
+    const line = lineOf(name, headers[name] as string)
+    if (line === undefined) return undefined
+    head += line
+  }
   if (typeof body === "string") return `${head}\n${body}\0`
   const headLength = Buffer.byteLength(head)
-  const frame = Buffer.allocUnsafe(headLength + 1 + length + 1)
+  const frame = Buffer.allocUnsafe(headLength + 1 + body.byteLength + 1)
   frame.write(head, 0)
   frame[headLength] = 10
   frame.set(body, headLength + 1)
-  frame[headLength + 1 + length] = 0
+  frame[headLength + 1 + body.byteLength] = 0
   return frame
 }
 
