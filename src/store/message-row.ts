@@ -47,23 +47,37 @@ export interface MessageRow {
 
 const noHeaders: Readonly<Record<string, string>> = Object.freeze({})
 
-export const toMessage = (row: MessageRow): StoredMessage => ({
-  position: Number(row.position),
-  lane: row.lane,
-  id: row.id,
-  event: row.event,
-  eventId: row.event_id,
-  operation: row.operation,
-  destination: row.destination,
-  version: row.version,
-  key: row.key,
-  headers: row.headers === "{}" ? noHeaders : JSON.parse(row.headers),
-  contentType: row.content_type,
-  body: row.body ?? row.body_bytes ?? "",
-  createdAt: toIso(row.created_at),
-  attempts: row.attempts ?? 0,
-  expired: row.expired === true,
-})
+/**
+ * Makes messages of rows. What a message has in common with the one before it is kept once: a window full of messages
+ * holds one text of their event, not a thousand.
+ */
+export const messageReader = (): ((row: MessageRow) => StoredMessage) => {
+  let [event, operation, destination, contentType, version] = ["", "", "", "", "" as string | null]
+  return (row) => {
+    if (row.event !== event) event = row.event
+    if (row.operation !== operation) operation = row.operation
+    if (row.destination !== destination) destination = row.destination
+    if (row.content_type !== contentType) contentType = row.content_type
+    if (row.version !== version) version = row.version
+    return {
+      position: Number(row.position),
+      lane: row.lane,
+      id: row.id,
+      event,
+      eventId: row.event_id,
+      operation,
+      destination,
+      version,
+      key: row.key,
+      headers: row.headers === "{}" ? noHeaders : JSON.parse(row.headers),
+      contentType,
+      body: row.body ?? row.body_bytes ?? "",
+      createdAt: toIso(row.created_at),
+      attempts: row.attempts ?? 0,
+      expired: row.expired === true,
+    }
+  }
+}
 
 /** `2026-01-31 23:59:59.1234+00` as ISO-8601 with milliseconds; the session speaks ISO and UTC (`connect.ts`). */
 const toIso = (text: string): string => {

@@ -1,6 +1,6 @@
 /** The relay's SQL: one function a statement, named by what it does. */
 import type { Sql } from "postgres"
-import { type MessageRow, messageColumns, toMessage } from "./message-row.ts"
+import { type MessageRow, messageColumns, messageReader } from "./message-row.ts"
 import { quoteSchema } from "./schema-name.ts"
 import {
   type Counts,
@@ -42,6 +42,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
       ) w
       WHERE w.total - w.size < ${pass.bytes}::bigint
       ORDER BY w.position`
+    const toMessage = messageReader()
     const seen: PassResult["seen"][number][] = []
     let last = -1
     for (const row of rows) {
@@ -208,7 +209,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
         UPDATE ${messages} m SET available_at = NULL, ${generated} FROM due JOIN fence USING (lane)
         WHERE m.position = due.position AND ${pending} AND m.available_at <= now()
         RETURNING m.position, ${sql.unsafe(messageColumns("m"))}`
-      return rows.map(toMessage).sort((a, b) => a.position - b.position)
+      return rows.map(messageReader()).sort((a, b) => a.position - b.position)
     },
 
     markPublished: async (positions: ReadonlyArray<number>): Promise<void> => {
