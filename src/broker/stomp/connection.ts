@@ -272,6 +272,10 @@ const makeConnection = (
       })
       return
     }
+    if (profile.transaction === 1) {
+      for (let index = 0; index < batch.length; index++) post(batch, index, tell, undefined)
+      return
+    }
     for (const { from, to } of runsOf(batch, profile.transaction)) {
       if (to - from === 1) {
         post(batch, from, tell, undefined)
