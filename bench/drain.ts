@@ -18,8 +18,7 @@ export const question: Question = {
   minutes: 10,
   run: async (lab) => {
     const count = lab.once ? 2000 : 50_000
-    const database = await startDatabase()
-    const rabbit = await startRabbit()
+    const [database, rabbit] = await Promise.all([startDatabase(), startRabbit()])
     try {
       const broker = await brokerVersion(rabbit.stompUrl)
       for (const kind of ["queue", "topic"]) {

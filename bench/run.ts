@@ -8,6 +8,7 @@ import { keep } from "./support/results.ts"
 const questions: Record<string, () => Promise<{ readonly question: Question }>> = {
   drain: () => import("./drain.ts"),
 
+  latency: () => import("./latency.ts"),
   consume: () => import("./consume.ts"),
   "activemq-confirm": () => import("./activemq-confirm.ts"),
 }

@@ -47,11 +47,14 @@ ${results.map(({ result }) => `- ${result.case}: \`${JSON.stringify(result.setti
 
 const row = (result: Case): string => {
   const unit = result.rate === undefined ? " ms" : "/s"
+  const value = result.rate ?? result.ms
   const measured =
     result.skipped ??
     (result.p50 !== undefined
       ? `p50 ${result.p50}, p99 ${result.p99}, max ${result.max} ms`
-      : `${(result.rate ?? result.ms)?.toLocaleString("en")}${unit}`)
+      : value !== undefined
+        ? `${value.toLocaleString("en")}${unit}`
+        : "")
   const baseline = result.baseline === undefined ? "" : `${result.baseline.toLocaleString("en")}${unit}`
   const also = Object.entries(result.figures ?? {}).map(([figure, value]) => `${figure} ${shown(value)}`)
   const cells = [

@@ -11,6 +11,8 @@ export interface Database {
   readonly url: string
   /** A pool of the bench's own. */
   readonly sql: postgres.Sql
+  /** Makes another database of that name, migrated, and gives its URL. */
+  readonly another: (name: string) => Promise<string>
   /** Versions and every setting of PostgreSQL that is not the default. */
   readonly settings: Readonly<Record<string, unknown>>
   readonly remove: () => Promise<void>
@@ -22,7 +24,9 @@ const ADDRESS = ["port", "listen_addresses", "unix_socket_directories", "data_di
 /** A PostgreSQL with default settings except `shared_buffers` of 512 MB (and what is given), migrated. */
 export const startDatabase = async (settings: Readonly<Record<string, string>> = {}): Promise<Database> => {
   const server = await startPostgres({ shared_buffers: "512MB", max_connections: "100", ...settings })
-  const sql = postgres(server.url, { onnotice: () => {} })
+  const open = (url: string) =>
+    postgres(url, { onnotice: () => {}, connection: { application_name: "bench" } })
+  const sql = open(server.url)
   try {
     await Effect.runPromise(migrate(sql))
     const [version] = await sql<[{ server_version: string }]>`SHOW server_version`
@@ -33,6 +37,14 @@ export const startDatabase = async (settings: Readonly<Record<string, string>> =
       server,
       url: server.url,
       sql,
+      another: async (name) => {
+        await sql.unsafe(`CREATE DATABASE ${name}`)
+        const url = server.url.replace(/\/postgres$/, `/${name}`)
+        const its = open(url)
+        await Effect.runPromise(migrate(its))
+        await its.end()
+        return url
+      },
       settings: {
         node: process.version,
         postgresql: version.server_version,
