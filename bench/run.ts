@@ -9,6 +9,7 @@ const questions: Record<string, () => Promise<{ readonly question: Question }>> 
   drain: () => import("./drain.ts"),
 
   latency: () => import("./latency.ts"),
+  backlog: () => import("./backlog.ts"),
   consume: () => import("./consume.ts"),
   "activemq-confirm": () => import("./activemq-confirm.ts"),
 }

@@ -32,7 +32,7 @@ serve(async ({ broker, destinations }: SubscriberConfig) => {
       { ack: "auto" },
     )
   }
-  return async ({ destination, first, count, seconds }: Awaited): Promise<ReadonlyArray<number>> => {
+  const answer = async ({ destination, first, count, seconds }: Awaited): Promise<ReadonlyArray<number>> => {
     const arrived = arrivals.get(destination)!
     const until = now() + seconds * 1000
     const expected = Array.from({ length: count }, (_, index) => first + index)
@@ -45,4 +45,5 @@ serve(async ({ broker, destinations }: SubscriberConfig) => {
     }
     return expected.map((n) => arrived.get(n)!)
   }
+  return { answer }
 })

@@ -103,7 +103,7 @@ serve(async (config: WriterConfig) => {
     return local
   }
 
-  return async ({ perSecond, seconds, first }: Pace): Promise<Written> => {
+  const answer = async ({ perSecond, seconds, first }: Pace): Promise<Written> => {
     const moments = poisson(perSecond, seconds)
     const committed = new Array<number>(moments.length)
     const intended = await openLoop(moments, async (index) => {
@@ -111,4 +111,5 @@ serve(async (config: WriterConfig) => {
     })
     return { intended, committed }
   }
+  return { answer }
 })

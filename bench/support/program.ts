@@ -49,18 +49,25 @@ export const startProgram = async <Ask, Answer>(
   }
 }
 
+export interface Served<Ask, Answer> {
+  readonly answer: (ask: Ask) => Promise<Answer>
+  /** What is left to do when nobody asks any more. */
+  readonly close?: () => Promise<unknown>
+}
+
 /** What such a program does: makes itself ready with its configuration, then answers until nobody asks any more. */
-export const serve = <Config, Ask, Answer>(
-  ready: (config: Config) => Promise<(ask: Ask) => Promise<Answer>>,
-): void => {
-  let answer: ((ask: Ask) => Promise<Answer>) | undefined
-  process.on("disconnect", () => process.exit(0))
+export const serve = <Config, Ask, Answer>(ready: (config: Config) => Promise<Served<Ask, Answer>>): void => {
+  let served: Served<Ask, Answer> | undefined
+  process.on("disconnect", async () => {
+    await served?.close?.()
+    process.exit(0)
+  })
   process.on("message", async (message) => {
     try {
-      if (answer === undefined) {
-        answer = await ready(message as Config)
+      if (served === undefined) {
+        served = await ready(message as Config)
         process.send?.({ answer: undefined })
-      } else process.send?.({ answer: await answer(message as Ask) })
+      } else process.send?.({ answer: await served.answer(message as Ask) })
     } catch (error) {
       process.send?.({ error: error instanceof Error ? error.message : String(error) })
     }
