@@ -10,6 +10,7 @@ const questions: Record<string, () => Promise<{ readonly question: Question }>> 
 
   latency: () => import("./latency.ts"),
   backlog: () => import("./backlog.ts"),
+  horizon: () => import("./horizon.ts"),
   consume: () => import("./consume.ts"),
   "activemq-confirm": () => import("./activemq-confirm.ts"),
 }
