@@ -10,7 +10,7 @@ import postgres, { type Sql } from "postgres"
 import { startRabbit } from "../test/support/rabbitmq.ts"
 import { compare } from "./support/compare.ts"
 import type { Confirmed, CountingRelayConfig } from "./support/counting-relay.ts"
-import { fill } from "./support/fill.ts"
+import { fill, REFUSALS } from "./support/fill.ts"
 import { residentMegabytes } from "./support/processes.ts"
 import { startProgram } from "./support/program.ts"
 import { type Lab, type Question, worstCase } from "./support/question.ts"
@@ -83,12 +83,15 @@ export const question: Question = {
                 return (await round(lab, baseline, rabbit.stompUrl)).rate
               },
             )
+            const [refused] = await outbox.sql<[{ tries: number | null }]>`
+              SELECT sum(attempts - ${REFUSALS})::int AS tries FROM outbox.messages WHERE attempts > 0`
             const growths = memory.map((samples) => samples.at(-1)! - samples[0]!)
             return {
               ...result,
               figures: {
                 "relay's memory at the most, MB": Math.round(Math.max(...memory.flat())),
                 "its growth in a round at the most, MB": Math.round(Math.max(...growths)),
+                ...(refused.tries === null ? {} : { "refusals meanwhile": refused.tries }),
               },
               settings,
             }
