@@ -11,10 +11,11 @@ import { startRabbit } from "../test/support/rabbitmq.ts"
 import { compare } from "./support/compare.ts"
 import type { Confirmed, CountingRelayConfig } from "./support/counting-relay.ts"
 import { fill, REFUSALS } from "./support/fill.ts"
-import { residentMegabytes } from "./support/processes.ts"
+import { backendsOf, cpuSeconds, residentMegabytes } from "./support/processes.ts"
 import { startProgram } from "./support/program.ts"
 import { type Lab, type Question, worstCase } from "./support/question.ts"
 import { brokerVersion, type Database, startDatabase } from "./support/servers.ts"
+import { median } from "./support/statistics.ts"
 
 const SECONDS = 20
 /** From the first confirmation to the beginning of a round. */
@@ -67,30 +68,28 @@ export const question: Question = {
       for (const variant of VARIANTS)
         await lab.measure(variant.name, async () => {
           const outbox = await openOutbox(lab, database, variant)
-          const memory: ReadonlyArray<number>[] = []
+          const [rounds, baselines]: [Round[], Round[]] = [[], []]
           try {
             await outbox.fill()
             const result = await compare(
               lab,
               { label: variant.name, repeats: PAIRS, warmups: 0 },
               async () => {
-                const { rate, megabytes } = await round(lab, outbox, rabbit.stompUrl)
-                memory.push(megabytes)
-                return rate
+                rounds.push(await round(lab, outbox, rabbit.stompUrl))
+                return rounds.at(-1)!.rate
               },
               async () => {
                 await baseline.fill()
-                return (await round(lab, baseline, rabbit.stompUrl)).rate
+                baselines.push(await round(lab, baseline, rabbit.stompUrl))
+                return baselines.at(-1)!.rate
               },
             )
             const [refused] = await outbox.sql<[{ tries: number | null }]>`
               SELECT sum(attempts - ${REFUSALS})::int AS tries FROM outbox.messages WHERE attempts > 0`
-            const growths = memory.map((samples) => samples.at(-1)! - samples[0]!)
             return {
               ...result,
               figures: {
-                "relay's memory at the most, MB": Math.round(Math.max(...memory.flat())),
-                "its growth in a round at the most, MB": Math.round(Math.max(...growths)),
+                ...figuresOf(rounds, baselines),
                 ...(refused.tries === null ? {} : { "refusals meanwhile": refused.tries }),
               },
               settings,
@@ -108,6 +107,8 @@ export const question: Question = {
 }
 
 interface Outbox {
+  /** Of its database. */
+  readonly name: string
   readonly url: string
   readonly sql: Sql
   /** Empties it and fills it as its variant says. */
@@ -127,6 +128,7 @@ const openOutbox = async (lab: Lab, database: Database, variant: Variant): Promi
   const size = (count: number) => (lab.once ? Math.ceil(count / 100) : count)
   const feed = (count: number) => fill(sql, count, { destination: DESTINATION })
   return {
+    name,
     url,
     sql,
     feed,
@@ -146,12 +148,27 @@ const openOutbox = async (lab: Lab, database: Database, variant: Variant): Promi
   }
 }
 
+interface Round {
+  /** Confirmed per second. */
+  readonly rate: number
+  /** Processor time of the relay and its connections, microseconds a message. */
+  readonly cpu: number
+  /** Resident memory of the relay, sampled. */
+  readonly megabytes: ReadonlyArray<number>
+}
+
+const figuresOf = (rounds: ReadonlyArray<Round>, baselines: ReadonlyArray<Round>) => {
+  const growths = rounds.map(({ megabytes }) => megabytes.at(-1)! - megabytes[0]!)
+  return {
+    "CPU of relay and connections, µs a message": Math.round(median(rounds.map(({ cpu }) => cpu))),
+    "the same of the baseline": Math.round(median(baselines.map(({ cpu }) => cpu))),
+    "relay's memory at the most, MB": Math.round(Math.max(...rounds.flatMap(({ megabytes }) => megabytes))),
+    "its growth in a round at the most, MB": Math.round(Math.max(...growths)),
+  }
+}
+
 /** Runs a relay on the outbox, fed as fast as it drains; counts from when it is warm. */
-const round = async (
-  lab: Lab,
-  outbox: Outbox,
-  broker: string,
-): Promise<{ readonly rate: number; readonly megabytes: ReadonlyArray<number> }> => {
+const round = async (lab: Lab, outbox: Outbox, broker: string): Promise<Round> => {
   const relay = await startProgram<"confirmed", Confirmed>("counting-relay", {
     database: outbox.url,
     broker,
@@ -175,10 +192,12 @@ const round = async (
       await during(0.05)
     }
     await during(lab.once ? 0.2 : WARM_SECONDS)
-    const [began, first] = [performance.now(), confirmed]
+    const pids = [relay.pid, ...(await backendsOf(outbox.sql, outbox.name))]
+    const [began, first, cpuBefore] = [performance.now(), confirmed, cpuSeconds(pids)]
     const megabytes = [residentMegabytes(relay.pid)]
     await during(lab.once ? 0.3 : SECONDS, () => megabytes.push(residentMegabytes(relay.pid)))
-    return { rate: ((confirmed - first) / (performance.now() - began)) * 1000, megabytes }
+    const [count, cpu] = [confirmed - first, cpuSeconds(pids) - cpuBefore]
+    return { rate: (count / (performance.now() - began)) * 1000, cpu: (cpu * 1e6) / count, megabytes }
   } finally {
     await relay.stop()
   }
