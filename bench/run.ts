@@ -57,6 +57,8 @@ else if (load === undefined || more.length > 0 || (values.once && values.save)) 
   console.error(await usage())
   process.exitCode = 1
 } else {
+  // What was started ends with the process, however it does.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => process.exit(130))
   const { question } = await load()
   const cases = await runQuestion(name, question, {
     once: values.once,

@@ -1,5 +1,7 @@
 /** The servers of a question, fresh and its own, and what a result must say of them. */
+import { readFileSync, rmSync } from "node:fs"
 import { arch, cpus, totalmem } from "node:os"
+import { join } from "node:path"
 import { migrate } from "drizzle-outbox/relay"
 import { Effect } from "effect"
 import postgres from "postgres"
@@ -24,6 +26,12 @@ const ADDRESS = ["port", "listen_addresses", "unix_socket_directories", "data_di
 /** A PostgreSQL with default settings except `shared_buffers` of 512 MB (and what is given), migrated. */
 export const startDatabase = async (settings: Readonly<Record<string, string>> = {}): Promise<Database> => {
   const server = await startPostgres({ shared_buffers: "512MB", max_connections: "100", ...settings })
+  const abandon = () => removeNow(server)
+  process.once("exit", abandon)
+  const remove = async () => {
+    await server.remove()
+    process.removeListener("exit", abandon)
+  }
   const open = (url: string) =>
     postgres(url, { onnotice: () => {}, connection: { application_name: "bench" } })
   const sql = open(server.url)
@@ -52,14 +60,27 @@ export const startDatabase = async (settings: Readonly<Record<string, string>> =
       },
       remove: async () => {
         await sql.end()
-        await server.remove()
+        await remove()
       },
     }
   } catch (error) {
     await sql.end()
-    await server.remove()
+    await remove()
     throw error
   }
+}
+
+/** For a bench that is interrupted: its data may be gigabytes. */
+const removeNow = ({ folder }: PostgresServer): void => {
+  try {
+    process.kill(
+      Number(readFileSync(join(folder, "data", "postmaster.pid"), "utf8").split("\n", 1)[0]),
+      "SIGQUIT",
+    )
+  } catch {
+    // It has ended already.
+  }
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
 }
 
 /** What a STOMP broker calls itself, such as `RabbitMQ/4.0.5`. */
