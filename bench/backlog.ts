@@ -113,6 +113,8 @@ interface Outbox {
   readonly sql: Sql
   /** Empties it and fills it as its variant says. */
   readonly fill: () => Promise<void>
+  /** Does what the rounds before have left to do, so that it does not fall on the next. */
+  readonly tidy: () => Promise<void>
   /** Adds ready messages. */
   readonly feed: (count: number) => Promise<void>
   readonly drop: () => Promise<void>
@@ -138,6 +140,8 @@ const openOutbox = async (lab: Lab, database: Database, variant: Variant): Promi
         await fill(sql, size(count), { destination: DESTINATION, ...what }, (written) => {
           if (count > 500_000) lab.say(`${variant.name}: ${written} of ${count} written`)
         })
+    },
+    tidy: async () => {
       await sql`VACUUM ANALYZE outbox.messages`
       await sql`CHECKPOINT`
     },
@@ -169,6 +173,7 @@ const figuresOf = (rounds: ReadonlyArray<Round>, baselines: ReadonlyArray<Round>
 
 /** Runs a relay on the outbox, fed as fast as it drains; counts from when it is warm. */
 const round = async (lab: Lab, outbox: Outbox, broker: string): Promise<Round> => {
+  await outbox.tidy()
   const relay = await startProgram<"confirmed", Confirmed>("counting-relay", {
     database: outbox.url,
     broker,
