@@ -34,6 +34,29 @@ export const wireHeaders = (
   { django = true }: WireHeaderOptions = {},
 ): Record<string, string> => {
   const { headers: stored, key, version } = message
+  for (const _ in stored) return completed(message, django)
+  const headers: Record<string, string> = {
+    "outbox-message-id": message.id,
+    "outbox-event": message.event,
+    "outbox-event-id": message.eventId,
+    "outbox-operation": message.operation,
+    "outbox-position": String(message.position),
+    "outbox-time": message.createdAt,
+  }
+  if (key !== null) headers["outbox-key"] = key
+  if (version !== null) headers["outbox-version"] = version
+  if (django) {
+    headers["dop-msg-id"] = message.id
+    headers["dop-msg-destination"] = message.destination
+    headers["dop-msg-type"] = message.event
+    headers["dop-msg-sent-time"] = message.createdAt
+  }
+  return headers
+}
+
+/** The same where some are stored, which may be an identity of its own. */
+const completed = (message: HeaderSource, django: boolean): Record<string, string> => {
+  const { headers: stored, key, version } = message
   const headers: Record<string, string> = { ...stored }
   headers["outbox-message-id"] ??= message.id
   headers["outbox-event"] ??= message.event

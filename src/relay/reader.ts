@@ -7,6 +7,8 @@ import { apply, type RelayState, send } from "./state.ts"
 const EAGER_MILLIS = 2
 /** How much longer each empty poll makes the next pause. */
 const SLOWER = 1.5
+/** For so many milliseconds after a read the next one waits for a full batch of room. */
+const FULL_MILLIS = 25
 /** Pause between looks for what is due, and for the writers that keep gaps open, in milliseconds. */
 const DUE_MILLIS = 1000
 const WRITERS_MILLIS = 100
@@ -18,6 +20,7 @@ const SWEEP_MILLIS = 300_000
 /** Reads and sends until it is interrupted; calls `drained` whenever there is nothing left to do. */
 export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained: Effect.Effect<void>) {
   let pause = EAGER_MILLIS
+  let readAt = Number.NEGATIVE_INFINITY
   let dueAt = 0
   let writersAt = 0
   let heldAt = 0
@@ -27,17 +30,20 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   /** One round; true when another may find more at once. */
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
+    const full = Math.min(state.settings.batch, state.settings.window)
     const least =
       state.window.suspects.any() || state.window.flights.size === 0
         ? 1
-        : Math.min(state.settings.batch, state.settings.window) / 4
-    state.hungry = true
+        : now - readAt < FULL_MILLIS
+          ? full
+          : full / 4
+    state.hunger = least
     if (state.connection === undefined || state.draining || readable(state).length === 0) return false
 
     send(state, state.window.nextInTurn())
     const room = state.window.room()
     if (room < least) return false
-    state.hungry = false
+    state.hunger = 0
 
     let promoted = 0
     if (now >= dueAt) {
@@ -67,6 +73,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
     }
 
     const limit = Math.max(1, Math.min(room, state.settings.batch))
+    readAt = now
     state.window.reading()
     // Nothing may come between the lanes and the beginning of the pass: lanes gained in between would be passed over.
     const lanes = readable(state)
@@ -79,10 +86,9 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
     })
     warned = ""
     state.cursor.absorb(result)
-    const sent = dispatch(
-      state,
-      result.seen.flatMap(({ message }) => (message === undefined ? [] : [message])),
-    )
+    const messages: StoredMessage[] = []
+    for (const { message } of result.seen) if (message !== undefined) messages.push(message)
+    const sent = dispatch(state, messages)
     if (sent > 0 || promoted > 0) pause = EAGER_MILLIS
     return (
       state.brokerState !== "blocked" &&
@@ -114,7 +120,11 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
     const eager = state.now() < state.eagerUntil
     const wait = eager
       ? EAGER_MILLIS
-      : Math.min(pause, state.cursor.uncertain() ? WRITERS_MILLIS : state.settings.pollMillis)
+      : Math.min(
+          pause,
+          state.hunger > 0 ? FULL_MILLIS : Number.POSITIVE_INFINITY,
+          state.cursor.uncertain() ? WRITERS_MILLIS : state.settings.pollMillis,
+        )
     if (!eager) pause = Math.min(pause * SLOWER, state.settings.pollMillis)
     yield* state.wake.await.pipe(Effect.timeoutOption(wait))
   }
@@ -127,24 +137,21 @@ const readable = (state: RelayState): ReadonlyArray<number> =>
 const dispatch = (state: RelayState, messages: ReadonlyArray<StoredMessage>): number => {
   const flying = state.brokerState === "blocked" ? destinationsInFlight(state) : undefined
   const batch: StoredMessage[] = []
+  const now = state.now()
   for (const message of messages) {
     if (!state.lanes.has(message.lane) || state.leaving.has(message.lane)) continue
     if (state.connection === undefined || flying?.has(message.destination) || state.window.room() === 0) {
       state.cursor.rewind(message.position)
       continue
     }
-    if (state.window.known(message)) {
-      state.window.admit(message)
-      continue
-    }
-    if (message.expired) {
+    if (message.expired && !state.window.known(message)) {
       apply(state, message, {
         _tag: "Expired",
         words: "its time to live was over before it could be published",
       })
       continue
     }
-    if (!state.window.admit(message)) continue
+    if (!state.window.admit(message, now)) continue
     batch.push(message)
     // A blocked broker is tried with one message for each destination that has none in flight: it may be they, not it.
     flying?.add(message.destination)

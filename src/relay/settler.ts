@@ -4,17 +4,19 @@ import type { StoredMessage, Verdict } from "../store/store.ts"
 import { pauseAfter } from "./backoff.ts"
 import { feedReader, type Judgement, type RelayState, verdictOf } from "./state.ts"
 
-/** How long confirmations are gathered while more are on their way, in milliseconds. */
-const GATHER_MILLIS = 5
+/** How long confirmations are gathered while more are on their way, in milliseconds, and how often it is looked meanwhile. */
+const GATHER_MILLIS = 20
+const LOOK_MILLIS = 5
 /** Confirmations that are written without gathering more. */
-const BATCH = 500
+const BATCH = 250
 /** Positions in one statement at the most. */
 const MOST = 5000
 
 export const settleLoop = Effect.fnUntraced(function* (state: RelayState) {
   while (true) {
     yield* state.settle.await
-    if (state.confirmed.length < BATCH && state.window.flights.size > 0) yield* Effect.sleep(GATHER_MILLIS)
+    for (let waited = 0; waited < GATHER_MILLIS && gathering(state); waited += LOOK_MILLIS)
+      yield* Effect.sleep(LOOK_MILLIS)
     state.settle.lower()
     yield* announce(state)
     if (state.confirmed.length > 0) yield* published(state, state.confirmed.splice(0, MOST))
@@ -22,6 +24,9 @@ export const settleLoop = Effect.fnUntraced(function* (state: RelayState) {
     if (state.confirmed.length + state.judged.length > 0) state.settle.raise()
   }
 })
+
+const gathering = (state: RelayState): boolean =>
+  state.confirmed.length < BATCH && state.judged.length === 0 && state.window.flights.size > 0
 
 const published = Effect.fnUntraced(function* (state: RelayState, messages: ReadonlyArray<StoredMessage>) {
   const positions = messages.map((message) => message.position)

@@ -63,12 +63,14 @@ export interface RelayState {
   /** A refusal on this connection named what it was about. */
   named: boolean
   lastReceiptAt: number
+  /** `lastReceiptAt` is of this very moment. */
+  hearing: boolean
   /** When the latest sent of the confirmed messages was sent. */
   newestConfirmedSentAt: number
   unblockedAt: number
   draining: boolean
-  /** The reader waits for room, not for messages. */
-  hungry: boolean
+  /** The reader waits for room for so many messages; 0 when it waits for messages. */
+  hunger: number
   eagerUntil: number
   readonly wake: Signal
   readonly settle: Signal
@@ -120,10 +122,11 @@ export const makeState = Effect.fnUntraced(function* (
     brokerServer: undefined,
     named: false,
     lastReceiptAt: Number.NEGATIVE_INFINITY,
+    hearing: false,
     newestConfirmedSentAt: Number.NEGATIVE_INFINITY,
     unblockedAt: Number.NEGATIVE_INFINITY,
     draining: false,
-    hungry: false,
+    hunger: 0,
     eagerUntil: Number.NEGATIVE_INFINITY,
     wake,
     settle: yield* makeSignal,
@@ -168,8 +171,9 @@ export const send = (state: RelayState, messages: ReadonlyArray<StoredMessage>):
   const connection = state.connection
   if (connection === undefined) return false
   const sentAt = state.now()
+  const { djangoHeaders } = state.settings
   connection.send(
-    messages.map((message) => toOutgoing(message, state.settings.djangoHeaders)),
+    messages.map((message) => toOutgoing(message, djangoHeaders)),
     (index, settlement) => onSettlement(state, messages[index]!, settlement, sentAt),
   )
   return true
@@ -194,7 +198,7 @@ const onSettlement = (
   sentAt: number,
 ): void => {
   if (settlement._tag === "Confirmed") {
-    state.lastReceiptAt = state.now()
+    if (!state.hearing) hear(state)
     if (sentAt > state.newestConfirmedSentAt) state.newestConfirmedSentAt = sentAt
     if (state.brokerState === "blocked") {
       state.brokerState = "connected"
@@ -203,6 +207,15 @@ const onSettlement = (
     }
   } else if (settlement._tag === "Refused") state.named = true
   apply(state, message, settlement)
+}
+
+/** Confirmations come in bursts: one look at the clock for each. */
+const hear = (state: RelayState): void => {
+  state.lastReceiptAt = state.now()
+  state.hearing = true
+  queueMicrotask(() => {
+    state.hearing = false
+  })
 }
 
 /** Carries out what `outcomeOf` decides. */
@@ -246,7 +259,13 @@ export const apply = (state: RelayState, message: StoredMessage, seen: Seen): vo
 
 /** Wakes the reader where what has just been settled lets it go on; a new message it finds by polling. */
 export const feedReader = (state: RelayState): void => {
-  if (state.hungry || state.settings.once || state.window.turnReady()) state.wake.raise()
+  const { window, hunger } = state
+  if (
+    (hunger > 0 && (window.room() >= hunger || window.flights.size === 0)) ||
+    (state.settings.once && window.idle()) ||
+    window.turnReady()
+  )
+    state.wake.raise()
 }
 
 /** A verdict's fence: the token of its lane, or none when the lane has gone. */

@@ -8,23 +8,15 @@
  * reason ends, so that memory does not grow with what is held.
  */
 import type { RefusedMessage, StoredMessage } from "../store/store.ts"
+import { type KeyState, makeKeys } from "./keys.ts"
 import { makeSuspects } from "./suspects.ts"
 
 /** A message on its way to the broker. */
 export interface Flight {
   readonly message: StoredMessage
   readonly sentAt: number
-}
-
-interface KeyState {
-  readonly lane: number
-  flying: number
-  /** Refused positions, which hold the key; the lowest is the one that may go. */
-  heads: number[]
-  /** The lowest position left out; infinite when none is. */
-  lowest: number
-  /** Next in turn, where only one message of a key may be in flight. */
-  queue: StoredMessage[]
+  /** Without one the message holds nobody and nobody holds it. */
+  readonly key: KeyState | undefined
 }
 
 export interface HeldDestination {
@@ -51,9 +43,6 @@ export interface WindowOptions {
   readonly now: () => number
 }
 
-/** Messages of one key that wait in memory for their turn; more are left out and read again. */
-const QUEUE = 64
-
 export type Window = ReturnType<typeof makeWindow>
 
 export const makeWindow = (options: WindowOptions) => {
@@ -66,12 +55,11 @@ export const makeWindow = (options: WindowOptions) => {
   const again = new Set<number>()
   /** Settled in the database since the read under way began, which may still show them as pending. True: refused. */
   const fresh = new Map<number, boolean>()
-  const keys = new Map<string, KeyState>()
+  const keys = makeKeys()
   const destinations = new Map<string, HeldDestination>()
   /** Keys and destinations released since the read under way began: what it brings of them could leap ahead. */
   const frozen = new Set<string>()
   let turn: StoredMessage[] = []
-  let queued = 0
   let bytes = 0
   let pipelined = false
   let stale = false
@@ -79,55 +67,39 @@ export const makeWindow = (options: WindowOptions) => {
   const suspects = makeSuspects(options.size)
   const busy = new Int32Array(64)
 
-  const idOf = (message: StoredMessage) => `${message.destination}\0${message.key}`
-  const stateOf = (message: StoredMessage): KeyState | undefined =>
-    message.key === null ? undefined : keys.get(idOf(message))
-  const stateFor = (id: string, lane: number): KeyState => {
-    const known = keys.get(id)
-    if (known !== undefined) return known
-    const state: KeyState = { lane, flying: 0, heads: [], lowest: Number.POSITIVE_INFINITY, queue: [] }
-    keys.set(id, state)
-    return state
-  }
-  const sizeOf = (message: StoredMessage) => message.body.length
+  const idOf = (destination: string, key: string) => `${destination}\0${key}`
+  const isFrozen = ({ destination, key }: StoredMessage) =>
+    frozen.size > 0 && (frozen.has(destination) || (key !== null && frozen.has(idOf(destination, key))))
 
-  /** Takes a message out of flight; false when it is not there any more. */
-  const land = (position: number): Flight | undefined => {
+  /** Takes a message out of flight, where it is. */
+  const land = (position: number): void => {
     const flight = flights.get(position)
-    if (flight === undefined) return undefined
+    if (flight === undefined) return
     flights.delete(position)
-    bytes -= sizeOf(flight.message)
+    bytes -= flight.message.body.length
     busy[flight.message.lane]!--
-    const state = stateOf(flight.message)
-    if (state !== undefined) state.flying--
-    return flight
+    if (flight.key !== undefined) flight.key.flying--
   }
 
   /** Lets a key go on after one of its messages has landed. */
-  const advance = (message: StoredMessage) => {
-    const state = stateOf(message)
-    if (state === undefined) return
-    if (state.flying > 0) return
+  const advance = (state: KeyState | undefined) => {
+    if (state === undefined || state.flying > 0) return
     if (state.heads.length > 0) {
       // Another refused message has its turn; it may have been seen ready and left out.
       if (state.lowest !== Number.POSITIVE_INFINITY) options.rewind(state.lowest)
       return
     }
-    const next = draining ? undefined : state.queue.shift()
-    if (next !== undefined) {
-      queued--
-      take(next)
-      turn.push(next)
-      return
-    }
-    release(idOf(message), state)
+    const next = draining ? undefined : keys.next(state)
+    if (next === undefined) return release(state)
+    take(next, state, options.now())
+    turn.push(next)
   }
 
   /** Nothing holds the key any more: what was left out of it is read again. */
-  const release = (id: string, state: KeyState) => {
-    keys.delete(id)
+  const release = (state: KeyState) => {
+    keys.forget(state)
     if (state.lowest === Number.POSITIVE_INFINITY) return
-    frozen.add(id)
+    frozen.add(idOf(state.destination, state.key))
     options.rewind(state.lowest)
   }
 
@@ -141,22 +113,13 @@ export const makeWindow = (options: WindowOptions) => {
     if (dead) suspects.acquit(position)
     else suspects.excuse(position)
     if (message.key !== null) {
-      const state = stateFor(idOf(message), lane)
-      if (!state.heads.includes(position)) state.heads.push(position)
-      dropQueue(state)
+      const state = keys.ensure(message.destination, message.key, lane)
+      keys.hold(state, position)
+      keys.dropQueue(state)
     }
     land(position)
     endProbe(message)
     return true
-  }
-
-  /** Leaves out what waits in a key's queue: it is read again later. */
-  const dropQueue = (state: KeyState) => {
-    const first = state.queue[0]
-    if (first === undefined) return
-    state.lowest = Math.min(state.lowest, first.position)
-    queued -= state.queue.length
-    state.queue = []
   }
 
   const releaseDestination = (destination: string) => {
@@ -180,16 +143,13 @@ export const makeWindow = (options: WindowOptions) => {
     return false
   }
 
-  const unhead = (message: StoredMessage) => {
-    const state = stateOf(message)
-    if (state !== undefined) state.heads = state.heads.filter((head) => head !== message.position)
-  }
-
-  const take = (message: StoredMessage) => {
-    flights.set(message.position, { message, sentAt: options.now() })
-    bytes += sizeOf(message)
-    busy[message.lane]!++
-    if (message.key !== null) stateFor(idOf(message), message.lane).flying++
+  const take = (message: StoredMessage, known: KeyState | undefined, sentAt: number) => {
+    const { position, destination, key, lane } = message
+    const state = key === null ? undefined : (known ?? keys.ensure(destination, key, lane))
+    if (state !== undefined) state.flying++
+    flights.set(position, { message, sentAt, key: state })
+    bytes += message.body.length
+    busy[lane]!++
   }
 
   return {
@@ -214,61 +174,57 @@ export const makeWindow = (options: WindowOptions) => {
     room: (): number => {
       if (bytes >= options.bytes) return 0
       // What is confirmed but not recorded would be sent again after a crash, like what is in flight.
-      return Math.max(0, suspects.limit() - flights.size - queued - settling.size)
+      return Math.max(0, suspects.limit() - flights.size - keys.queued() - settling.size)
     },
     roomBytes: (): number => Math.max(1, options.bytes - bytes),
     /** Nothing in flight, in turn or on its way to the database. */
-    idle: (): boolean => flights.size === 0 && settling.size === 0 && queued === 0,
+    idle: (): boolean => flights.size === 0 && settling.size === 0 && keys.queued() === 0,
     busy: (lane: number): boolean => busy[lane]! > 0,
-    heldKeys: (): number => {
-      let held = 0
-      for (const state of keys.values()) if (state.heads.length > 0) held++
-      return held
-    },
+    heldKeys: keys.held,
 
     /** It is on its way or in turn, or its outcome is on its way: whatever was read of it is out of date. */
-    known: (message: StoredMessage): boolean =>
-      flights.has(message.position) ||
-      settling.has(message.position) ||
-      fresh.has(message.position) ||
-      stateOf(message)?.queue.some(({ position }) => position === message.position) === true,
+    known: (message: StoredMessage): boolean => {
+      const { position } = message
+      if (flights.has(position) || settling.has(position) || fresh.has(position)) return true
+      const state = keys.of(message)
+      return state !== undefined && keys.waits(state, position)
+    },
 
     /** Takes nothing more into flight: what waits in turn stays with the database. */
     drain: () => {
       draining = true
       for (const message of turn) land(message.position)
       turn = []
-      for (const state of keys.values()) dropQueue(state)
+      for (const state of keys.all()) keys.dropQueue(state)
     },
 
     /** Decides whether a message that was read goes now, and if so counts it as in flight. */
-    admit: (message: StoredMessage): boolean => {
+    admit: (message: StoredMessage, now = options.now()): boolean => {
       const { position } = message
-      if (judging.has(position)) again.add(position)
-      if (fresh.get(position) === true) options.rewind(position)
-      if (flights.has(position) || settling.has(position) || fresh.has(position)) return false
-      if (stale || frozen.has(message.destination) || (message.key !== null && frozen.has(idOf(message)))) {
+      if (settling.has(position)) {
+        if (judging.has(position)) again.add(position)
+        return false
+      }
+      const refused = fresh.get(position)
+      if (refused === true) options.rewind(position)
+      if (refused !== undefined || flights.has(position)) return false
+      if (stale || isFrozen(message)) {
         options.rewind(position)
         return false
       }
       const held = destinations.get(message.destination)
       if (held !== undefined) return leave(held, position)
-      const state = stateOf(message)
+      const state = keys.of(message)
       if (state !== undefined) {
         if (state.heads.length > 0) {
           if (position !== Math.min(...state.heads) || state.flying > 0) return leave(state, position)
         } else if (state.lowest !== Number.POSITIVE_INFINITY) {
           return leave(state, position)
-        } else if (!pipelined && (state.flying > 0 || state.queue.length > 0)) {
-          if (state.queue.some((waiting) => waiting.position === position)) return false
-          if (state.queue.length < QUEUE && position > (state.queue.at(-1)?.position ?? 0)) {
-            state.queue.push(message)
-            queued++
-          } else leave(state, position)
-          return false
+        } else if (!pipelined && (state.flying > 0 || (state.queue?.length ?? 0) > 0)) {
+          return keys.waits(state, position) || keys.enqueue(state, message) ? false : leave(state, position)
         }
       }
-      take(message)
+      take(message, state, now)
       return true
     },
 
@@ -286,10 +242,12 @@ export const makeWindow = (options: WindowOptions) => {
       settling.add(message.position)
       busy[message.lane]!++
       suspects.acquit(message.position)
-      unhead(message)
+      // A probe is none of the flights.
+      const state = flights.get(message.position)?.key ?? keys.of(message)
+      if (state !== undefined) keys.unhold(state, (head) => head === message.position)
       land(message.position)
       releaseDestination(message.destination)
-      advance(message)
+      advance(state)
       return true
     },
 
@@ -307,15 +265,15 @@ export const makeWindow = (options: WindowOptions) => {
       const pending = new Set<number>()
       for (const { position, lane, destination, key } of refused) {
         pending.add(position)
-        const state = stateFor(`${destination}\0${key}`, lane)
-        if (!state.heads.includes(position)) state.heads.push(position)
+        keys.hold(keys.ensure(destination, key, lane), position)
       }
-      for (const [id, state] of [...keys]) {
+      for (const state of [...keys.all()]) {
         if (!lanes.has(state.lane) || state.heads.length === 0) continue
-        state.heads = state.heads.filter(
-          (head) => pending.has(head) || flights.has(head) || settling.has(head) || fresh.has(head),
+        keys.unhold(
+          state,
+          (head) => !(pending.has(head) || flights.has(head) || settling.has(head) || fresh.has(head)),
         )
-        if (state.heads.length === 0 && state.flying === 0) release(id, state)
+        if (state.heads.length === 0 && state.flying === 0) release(state)
       }
     },
 
@@ -345,11 +303,10 @@ export const makeWindow = (options: WindowOptions) => {
         held.lowest = Math.min(held.lowest, flight.message.position)
         if (flight.message.position < held.probe.position) held.probe = flight.message
       }
-      for (const [id, state] of keys) {
-        if (!id.startsWith(`${message.destination}\0`)) continue
-        dropQueue(state)
+      for (const state of [...keys.at(message.destination)]) {
+        keys.dropQueue(state)
         held.lowest = Math.min(held.lowest, state.lowest)
-        if (state.heads.length === 0) keys.delete(id)
+        if (state.heads.length === 0) keys.forget(state)
       }
       suspects.excuse(message.position)
       if (known !== undefined && !wasProbe) return undefined
@@ -381,10 +338,10 @@ export const makeWindow = (options: WindowOptions) => {
         lowest = Math.min(lowest, message.position)
         land(message.position)
       }
-      for (const [id, state] of [...keys]) {
-        dropQueue(state)
+      for (const state of [...keys.all()]) {
+        keys.dropQueue(state)
         lowest = Math.min(lowest, state.lowest)
-        if (state.heads.length === 0) keys.delete(id)
+        if (state.heads.length === 0) keys.forget(state)
       }
       turn = []
       stale = true
@@ -402,8 +359,9 @@ export const makeWindow = (options: WindowOptions) => {
         judging.delete(position)
         if (!inVain) fresh.set(position, judged?.dead === false)
         if (judged !== undefined && (judged.dead || inVain)) {
-          unhead(message)
-          advance(message)
+          const state = keys.of(message)
+          if (state !== undefined) keys.unhold(state, (head) => head === position)
+          advance(state)
         }
         if (again.delete(position) || inVain) options.rewind(position)
       }
@@ -411,12 +369,12 @@ export const makeWindow = (options: WindowOptions) => {
 
     /** Lanes that this relay holds no more: forgets what holds their keys, but for what is still on its way. */
     dropLanes: (lanes: ReadonlySet<number>) => {
-      for (const [id, state] of [...keys]) {
+      for (const state of [...keys.all()]) {
         if (!lanes.has(state.lane)) continue
-        dropQueue(state)
-        state.heads = state.heads.filter((head) => judging.has(head))
+        keys.dropQueue(state)
+        keys.unhold(state, (head) => !judging.has(head))
         // What is still in flight keeps its key from having two.
-        if (state.flying === 0 && state.heads.length === 0) keys.delete(id)
+        if (state.flying === 0 && state.heads.length === 0) keys.forget(state)
       }
       suspects.dropLanes(lanes)
       for (const [destination, held] of [...destinations])
@@ -428,11 +386,11 @@ export const makeWindow = (options: WindowOptions) => {
       for (const position of [...flights.keys()]) land(position)
       keys.clear()
       for (const [position, { message }] of judging)
-        if (message.key !== null) stateFor(idOf(message), message.lane).heads.push(position)
+        if (message.key !== null)
+          keys.hold(keys.ensure(message.destination, message.key, message.lane), position)
       destinations.clear()
       suspects.clear()
       turn = []
-      queued = 0
       stale = true
     },
   }

@@ -41,6 +41,30 @@ describe("the parser", () => {
     }
   })
 
+  it("gives receipts of plain numbers as numbers, in their order among the frames, however the stream is cut", () => {
+    const text =
+      "RECEIPT\nreceipt-id:7\n\n\0\nRECEIPT\nreceipt-id:s-8\n\n\0RECEIPT\nreceipt-id:9\nx:y\n\n\0" +
+      "ERROR\nmessage:m\n\n\0RECEIPT\nreceipt-id:123456789012345\n\n\0RECEIPT\r\nreceipt-id:10\r\n\r\n\0RECEIPT\nreceipt-id:\n\n\0"
+    for (let size = 1; size <= text.length; size++) {
+      const seen: Array<unknown> = []
+      const feed = makeParser(
+        ({ command, headers }) => seen.push(`${command} ${headers["receipt-id"]}`),
+        (id) => seen.push(id),
+      )
+      for (let at = 0; at < text.length; at += size) feed(Buffer.from(text.slice(at, at + size)))
+      const expected = [
+        7,
+        "RECEIPT s-8",
+        "RECEIPT 9",
+        "ERROR undefined",
+        123456789012345,
+        "RECEIPT 10",
+        "RECEIPT ",
+      ]
+      expect(seen, `chunks of ${size}`).toEqual(expected)
+    }
+  })
+
   it.each([
     ["a NUL within headers", "RECEIPT\nreceipt-id:1\0"],
     ["a header without a colon", "RECEIPT\nreceipt\n\n\0"],
@@ -89,6 +113,21 @@ describe("encodeSend", () => {
     expect(headersOf(outgoing({ headers: { "a\0": "b" } }))).toBeUndefined()
     expect(headersOf(outgoing({ destination: "/queue/\0" }))).toBeUndefined()
     expect(headersOf(outgoing({ body: "\0" }))).toBeDefined()
+  })
+
+  it("mixes up nothing of neighbours, and refuses a NUL beside what it has just said", () => {
+    const headers = [{ a: "1", "b:c": "x\ny" }, { a: "1", "b:c": "x" }, { a: "2" }, { a: "1" }]
+    const frames = headers.map((of, n) =>
+      encodeSend(outgoing({ headers: of, destination: `/topic/${n % 2}` }), n, "id"),
+    )
+    const read = parse(...(frames as ReadonlyArray<string>))
+    for (const [n, of] of headers.entries()) {
+      expect(read[n]?.headers).toMatchObject({ ...of, destination: `/topic/${n % 2}`, receipt: String(n) })
+      expect("b:c" in (read[n]?.headers ?? {})).toBe("b:c" in of)
+    }
+    expect(encodeSend(outgoing({ headers: { a: "1\0" } }), 1, "id")).toBeUndefined()
+    expect(encodeSend(outgoing({ headers: { "a\0": "1" } }), 1, "id")).toBeUndefined()
+    expect(encodeSend(outgoing({ headers: { a: "1" } }), 1, "id")).toBeDefined()
   })
 
   it("encodeFrame escapes", () => {

@@ -370,7 +370,7 @@ describe("TLS", () => {
 
   const through = async (name: string, more: Readonly<Record<string, string>>) => {
     const port = Number(new URL(inject("rabbitmq").stompUrl.replace("stomp:", "http:")).port)
-    const proxy = await startProxy(port, { cert: pem(`${name}.pem`), key: pem(`${name}.key`) })
+    const proxy = await startProxy(port, { tls: { cert: pem(`${name}.pem`), key: pem(`${name}.key`) } })
     try {
       return await doctor({
         ...variables(),

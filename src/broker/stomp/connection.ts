@@ -45,6 +45,7 @@ interface InFlight {
 
 interface Handlers {
   readonly onFrame: (frame: Frame) => void
+  readonly onReceipt: (receipt: number) => void
   readonly onEnd: (end: SessionEnd) => void
 }
 
@@ -89,10 +90,13 @@ const handshake = (
         handlers = made.handlers
         resume(Effect.succeed(made.connection))
       },
+      onReceipt: (receipt) =>
+        fail(refusedToConnect(endpoint, `it answers CONNECT with the receipt ${receipt}`)),
       onEnd: (end) => fail(failedToConnect(endpoint, end)),
     }
     const session = openSession(endpoint, options, purpose, {
       onFrame: (frame) => handlers.onFrame(frame),
+      onReceipt: (receipt) => handlers.onReceipt(receipt),
       onEnd: (end) => handlers.onEnd(end),
     })
     const timer = setTimeout(() => {
@@ -149,14 +153,16 @@ const makeConnection = (
     tell(index, settlement)
   }
 
-  const onReceipt = (id: string) => {
-    const receipt = Number(id)
-    for (const member of transactions.get(receipt) ?? [receipt]) {
-      const found = inFlight.get(member)
-      if (found !== undefined) settle(member, found, confirmed)
-    }
+  const onReceipt = (receipt: number) => {
+    if (ended) return
+    const members = transactions.get(receipt)
+    if (members === undefined) return confirm(receipt)
     transactions.delete(receipt)
-    subscriptions.onReceipt(id)
+    for (const member of members) confirm(member)
+  }
+  const confirm = (receipt: number) => {
+    const found = inFlight.get(receipt)
+    if (found !== undefined) settle(receipt, found, confirmed)
   }
 
   /** Settles whatever the ERROR names; false when that is nobody. */
@@ -215,7 +221,7 @@ const makeConnection = (
     if (ended) return
     switch (frame.command) {
       case "RECEIPT":
-        return onReceipt(frame.headers["receipt-id"] ?? "")
+        return subscriptions.onReceipt(frame.headers["receipt-id"] ?? "")
       case "MESSAGE":
         return subscriptions.onMessage(frame)
       case "ERROR":
@@ -259,6 +265,10 @@ const makeConnection = (
       queueMicrotask(() => {
         for (let index = 0; index < batch.length; index++) tell(index, lost)
       })
+      return
+    }
+    if (profile.transaction === 1) {
+      for (let index = 0; index < batch.length; index++) post(batch, index, tell, undefined)
       return
     }
     for (const { from, to } of runsOf(batch, profile.transaction)) {
@@ -309,7 +319,7 @@ const makeConnection = (
   })
 
   return {
-    handlers: { onFrame, onEnd },
+    handlers: { onFrame, onReceipt, onEnd },
     connection: {
       profile,
       send,

@@ -36,6 +36,34 @@ const holdsHalf = unspeakable(
 )
 const tooLong = unspeakable(`the headers, with destination and key, are over ${HEAD_LIMIT} bytes`)
 
+const speakable = (text: string): string | Unspeakable =>
+  text.includes("\0") ? holdsNul : isWellFormed(text) ? escaped(text) : holdsHalf
+
+interface Line {
+  readonly name: string
+  value: string
+  text: string
+}
+
+/** The last line of each header: of the messages of one event most say the same but for their ids. */
+const lines = new Map<string, Line>()
+const MOST_LINES = 1000
+
+const lineOf = (name: string, value: string): string | Unspeakable => {
+  const line = lines.get(name)
+  if (line !== undefined && line.value === value) return line.text
+  const [first, second] = [line?.name ?? speakable(name), speakable(value)]
+  if (typeof first !== "string") return first
+  if (typeof second !== "string") return second
+  const text = `${first}:${second}\n`
+  if (value.length > 200) return text
+  if (line !== undefined) {
+    line.value = value
+    line.text = text
+  } else if (lines.size < MOST_LINES) lines.set(name, { name: first, value, text })
+  return text
+}
+
 /**
  * A SEND frame: persistent, with a receipt, or its transaction instead, and the body's length; text as text, bytes as bytes.
  *
@@ -50,24 +78,35 @@ export const encodeSend = (
   transaction?: string,
 ): string | Buffer | Unspeakable => {
   const { body, headers, contentType } = message
-  const of = transaction === undefined ? `receipt:${receipt}\n` : `transaction:${transaction}\n`
-  const length = typeof body === "string" ? Buffer.byteLength(body) : body.byteLength
-  let head = `SEND\ndestination:${escaped(message.destination)}\n${of}persistent:true\ncontent-length:${length}\n`
-  if (contentType !== "") head += `content-type:${escaped(contentType)}\n`
-  if (idHeader !== undefined) head += `${idHeader}:${escaped(message.id)}\n`
-  for (const name in headers)
-    if (name !== "receipt") head += `${escaped(name)}:${escaped(headers[name] as string)}\n`
+  const destination = lineOf("destination", message.destination)
+  if (typeof destination !== "string") return destination
+  const of = transaction === undefined ? `receipt:${receipt}` : `transaction:${transaction}`
+  let head = `SEND\n${destination}${of}\npersistent:true\ncontent-length:${bodyLength(message)}\n`
+  if (contentType !== "") {
+    const line = lineOf("content-type", contentType)
+    if (typeof line !== "string") return line
+    head += line
+  }
+  if (idHeader !== undefined) {
+    const line = lineOf(idHeader, message.id)
+    if (typeof line !== "string") return line
+    head += line
+  }
+  for (const name in headers) {
+    if (name === "receipt") continue
+    const line = lineOf(name, headers[name] as string)
+    if (typeof line !== "string") return line
+    head += line
+  }
   // No UTF-16 unit takes more than three bytes.
   if (3 * head.length > HEAD_LIMIT && Buffer.byteLength(head) > HEAD_LIMIT) return tooLong
-  if (head.includes("\0")) return holdsNul
-  if (!isWellFormed(head)) return holdsHalf
   if (typeof body === "string") return `${head}\n${body}\0`
   const headLength = Buffer.byteLength(head)
-  const frame = Buffer.allocUnsafe(headLength + 1 + length + 1)
+  const frame = Buffer.allocUnsafe(headLength + 1 + body.byteLength + 1)
   frame.write(head, 0)
   frame[headLength] = 10
   frame.set(body, headLength + 1)
-  frame[headLength + 1 + length] = 0
+  frame[headLength + 1 + body.byteLength] = 0
   return frame
 }
 

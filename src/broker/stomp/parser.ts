@@ -82,13 +82,36 @@ const CUT = 2
 
 const nothing = Buffer.alloc(0)
 
+const RECEIPT = Buffer.from("RECEIPT\nreceipt-id:")
+const DIGITS = 15
+
+/** Where the digits of a RECEIPT of nothing but a number end, or -1: of a stream of confirmations each is one. */
+const endOfReceipt = (bytes: Buffer, at: number): number => {
+  for (let index = 0; index < RECEIPT.length; index++) if (bytes[at + index] !== RECEIPT[index]) return -1
+  const start = at + RECEIPT.length
+  let end = start
+  while ((bytes[end] as number) >= 48 && (bytes[end] as number) <= 57) end++
+  const whole = bytes[end] === LF && bytes[end + 1] === LF && bytes[end + 2] === 0
+  return whole && end > start && end - start <= DIGITS ? end : -1
+}
+
+const numberAt = (bytes: Buffer, from: number, to: number): number => {
+  let number = 0
+  for (let index = from; index < to; index++) number = number * 10 + (bytes[index] as number) - 48
+  return number
+}
+
 /**
- * Takes what the socket read and calls back for each complete frame; heart-beats are skipped. No byte is looked at twice
- * and none copied more than about twice, however the stream is cut.
+ * Takes what the socket read and calls back for each complete frame; heart-beats are skipped. `onReceipt` is called
+ * instead for a RECEIPT whose id is a plain number. No byte is looked at twice and none copied more than about twice,
+ * however the stream is cut.
  *
  * **Gotchas**  Throws `ProtocolError` for what is no STOMP; the rest of the stream means nothing then.
  */
-export const makeParser = (onFrame: (frame: Frame) => void): ((chunk: Buffer) => void) => {
+export const makeParser = (
+  onFrame: (frame: Frame) => void,
+  onReceipt?: (id: number) => void,
+): ((chunk: Buffer) => void) => {
   /** The beginning of a frame that is not complete, and room behind it. */
   let kept: Buffer = nothing
   let size = 0
@@ -126,6 +149,13 @@ export const makeParser = (onFrame: (frame: Frame) => void): ((chunk: Buffer) =>
       if (head === undefined) {
         while (bytes[at] === LF || bytes[at] === CR) at++
         if (at >= bytes.length) break
+        const digits = onReceipt === undefined ? -1 : endOfReceipt(bytes, at)
+        if (digits > 0) {
+          onReceipt?.(numberAt(bytes, at + RECEIPT.length, digits))
+          looked = 0
+          at = digits + 3
+          continue
+        }
         const start = findBody(bytes, at, at + looked)
         if (start < 0) return keep(bytes.subarray(at), 0, Math.max(0, bytes.length - at - CUT))
         const { command, headers } = parseHead(bytes.toString("utf8", at, start))

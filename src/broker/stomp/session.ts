@@ -34,8 +34,9 @@ export type SessionEnd =
   | { readonly _tag: "garbage"; readonly words: string }
 
 export interface SessionEvents {
-  /** Every frame but the answer to DISCONNECT. */
+  /** Every frame but the answer to DISCONNECT, and the receipts of plain numbers. */
   readonly onFrame: (frame: Frame) => void
+  readonly onReceipt: (receipt: number) => void
   /** Once. */
   readonly onEnd: (end: SessionEnd) => void
 }
@@ -101,7 +102,9 @@ export const openSession = (
     }
     events.onFrame(frame)
   }
-  const parse = makeParser(receive)
+  const parse = makeParser(receive, (receipt) => {
+    if (!ended) events.onReceipt(receipt)
+  })
   const onData = (bytes: Buffer) => {
     if (ended) return
     if (!connected && first.length < 64) {

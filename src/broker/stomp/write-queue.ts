@@ -1,9 +1,9 @@
 /** What waits for the kernel: frames of one turn of the event loop in one write, and one write at a time. */
 
-/** A write takes about so many bytes; a larger frame goes alone. */
+/** A write takes so many bytes at the most; a larger frame goes alone. */
 const WRITE_BYTES = 256 * 1024
 
-/** Text is turned into bytes in pieces of about so many characters, so that no string grows without bound. */
+/** Text is kept in pieces of about so many characters, so that no string grows without bound. */
 const TEXT_LENGTH = 64 * 1024
 
 export interface WriteQueue {
@@ -16,40 +16,51 @@ export interface WriteQueue {
 
 /**
  * **Details**  `write` is called again only after it called back, so that destroying the socket leaves at most one write
- * behind, of which the kernel takes no further byte.
+ * behind, of which the kernel takes no further byte; and so that the bytes of every write are the same memory.
  */
 export const makeWriteQueue = (write: (bytes: Uint8Array, done: () => void) => void): WriteQueue => {
   let text = ""
-  let chunks: Array<Uint8Array> = []
+  let pieces: Array<string | Uint8Array> = []
+  let buffer: Buffer | undefined
   let size = 0
   let writing = 0
   let scheduled = false
   let closed = false
 
-  const encodeText = () => {
+  const closeText = () => {
     if (text === "") return
-    const bytes = Buffer.from(text)
-    size += bytes.length - text.length
+    pieces.push(text)
     text = ""
-    chunks.push(bytes)
   }
   const next = (): Uint8Array | undefined => {
-    encodeText()
-    let count = 0
+    closeText()
+    const [first] = pieces
+    if (first === undefined) return undefined
+    buffer ??= Buffer.allocUnsafeSlow(WRITE_BYTES)
+    let taken = 0
     let bytes = 0
-    for (const chunk of chunks) {
-      if (count > 0 && bytes + chunk.length > WRITE_BYTES) break
-      bytes += chunk.length
-      count++
+    for (const piece of pieces) {
+      if (lengthOf(piece) > WRITE_BYTES - bytes) break
+      if (typeof piece === "string") {
+        const written = buffer.write(piece, bytes)
+        size += written - piece.length
+        bytes += written
+      } else {
+        buffer.set(piece, bytes)
+        bytes += piece.length
+      }
+      taken++
     }
-    if (count === 0) return undefined
-    const taken = chunks.splice(0, count)
-    return taken.length === 1 ? taken[0] : Buffer.concat(taken, bytes)
+    pieces.splice(0, Math.max(1, taken))
+    if (taken > 0) return buffer.subarray(0, bytes)
+    const large = typeof first === "string" ? Buffer.from(first) : first
+    size += large.length - first.length
+    return large
   }
   const written = () => {
     size -= writing
     writing = 0
-    if (!closed && (text !== "" || chunks.length > 0)) schedule()
+    if (!closed && (text !== "" || pieces.length > 0)) schedule()
   }
   const flush = () => {
     scheduled = false
@@ -71,10 +82,10 @@ export const makeWriteQueue = (write: (bytes: Uint8Array, done: () => void) => v
       size += frame.length
       if (typeof frame === "string") {
         text += frame
-        if (text.length >= TEXT_LENGTH) encodeText()
+        if (text.length >= TEXT_LENGTH) closeText()
       } else {
-        encodeText()
-        chunks.push(frame)
+        closeText()
+        pieces.push(frame)
       }
       schedule()
     },
@@ -82,9 +93,12 @@ export const makeWriteQueue = (write: (bytes: Uint8Array, done: () => void) => v
     close: () => {
       closed = true
       text = ""
-      chunks = []
+      pieces = []
       size = 0
       writing = 0
     },
   }
 }
+
+const lengthOf = (piece: string | Uint8Array) =>
+  typeof piece === "string" ? Buffer.byteLength(piece) : piece.length
