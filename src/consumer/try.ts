@@ -45,6 +45,16 @@ export const makeTries = ({
   const transact = <A>(
     body: (tx: AnyTransaction, controller: AbortController, claims: ReadonlyArray<Claim>) => Promise<A>,
     arrivals: ReadonlyArray<Arrival> = [],
+  ): Effect.Effect<A, StoreError | RolledBack> =>
+    Effect.catch(attempt(body, arrivals), (failure) =>
+      failure._tag === "RolledBack" && failure.again === true
+        ? transact(body, arrivals)
+        : Effect.fail(failure),
+    )
+
+  const attempt = <A>(
+    body: (tx: AnyTransaction, controller: AbortController, claims: ReadonlyArray<Claim>) => Promise<A>,
+    arrivals: ReadonlyArray<Arrival>,
   ) =>
     Effect.suspend(() => {
       const controller = new AbortController()

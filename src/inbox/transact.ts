@@ -8,17 +8,19 @@ import type { AnyDatabase } from "../outbox/transaction.ts"
 import { isDisconnection, type StoreError, storeError } from "../store/error.ts"
 import { RolledBack, type TransactOptions } from "./inbox.ts"
 import { beginWith, type Opening } from "./opening.ts"
-import { type Revocable, revocable, rowsOfText } from "./revocable.ts"
+import type { Preparing } from "./preparing.ts"
+import { type Broken, type Revocable, revocable, rowsOfText } from "./revocable.ts"
 
 /** See `Inbox.transact`. The body gets the rows of `opening`, its first statement, without parameters. */
 export const transact = <A>(
   db: AnyDatabase,
   body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   options: TransactOptions,
-  opening?: string,
+  preparing: Preparing,
+  opening?: Omit<Opening, "rows">,
 ): Effect.Effect<A, StoreError | RolledBack> =>
   Effect.callback<A, StoreError | RolledBack>((resume) => {
-    const attempt = begin(db, body, options, opening)
+    const attempt = begin(db, body, options, preparing, opening)
     attempt.done.then(resume)
     return Effect.promise(attempt.stop)
   })
@@ -34,7 +36,8 @@ const begin = <A>(
   db: AnyDatabase,
   body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   { statementMillis }: TransactOptions,
-  text: string | undefined,
+  preparing: Preparing,
+  first: Omit<Opening, "rows"> | undefined,
 ): Attempt<A> => {
   let stage = "waiting" as "waiting" | "running" | "committing" | "over"
   let stopped = false
@@ -45,7 +48,7 @@ const begin = <A>(
   interrupted.catch(() => {})
   let handle: Revocable | undefined
   let committed = () => {}
-  let failed: { readonly cause: unknown } | undefined
+  let failed: Broken | undefined
 
   let watch: NodeJS.Timeout | undefined
   let fallSilent = (_: Error) => {}
@@ -64,14 +67,14 @@ const begin = <A>(
 
   const isOver = () => stage === "over"
 
-  const opening: Opening | undefined = text === undefined ? undefined : { text, rows: undefined }
+  const opening: Opening | undefined = first && { ...first, rows: undefined }
   const run = async (tx: AnyTransaction): Promise<A> =>
     body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text))))
 
   const work = async (raw: AnyTransaction): Promise<A> => {
     if (stopped) throw new Error("interrupted before it began")
     stage = "running"
-    const own = revocable(raw)
+    const own = revocable(raw, preparing)
     handle = own
     forgive(own.client)
     committed = awaitCommit(own.tx, db)
@@ -82,7 +85,7 @@ const begin = <A>(
       await own.end()
       const failure = own.failure()
       // An aborted transaction would turn its COMMIT into a ROLLBACK, and most drivers would not tell.
-      if (failure !== undefined && (await look(raw)) !== "well") throw failure.cause
+      if (failure !== undefined && (failure.again || (await look(raw)) !== "well")) throw failure.cause
       if (isOver()) return NEVER
       stage = "committing"
       return value
@@ -94,7 +97,7 @@ const begin = <A>(
       if ((await look(raw)) === "gone") {
         // postgres.js has seen it too and rejects by itself; the others must be let go.
         if (isPostgresJs(own.client)) return NEVER
-      } else failed = { cause }
+      } else failed = { cause, again: own.failure()?.again === true }
       throw cause
     }
   }
