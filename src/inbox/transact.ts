@@ -42,20 +42,12 @@ const begin = <A>(
   let stage = "waiting" as "waiting" | "running" | "committing" | "over"
   let stopped = false
   let interrupt = () => {}
-  const interrupted = new Promise<never>((_, reject) => {
-    interrupt = () => reject(new Error("interrupted"))
-  })
-  interrupted.catch(() => {})
   let handle: Revocable | undefined
   let committed = () => {}
   let failed: Broken | undefined
 
   let watch: NodeJS.Timeout | undefined
   let fallSilent = (_: Error) => {}
-  const silence = new Promise<never>((_, reject) => {
-    fallSilent = reject
-  })
-  silence.catch(() => {})
   /** From here on only the database is waited for, and no statement takes longer: what does not answer is away. */
   const awaitDatabase = () => {
     const patience = statementMillis + GRACE
@@ -80,7 +72,10 @@ const begin = <A>(
     committed = awaitCommit(own.tx, db)
     limits.set(own.tx, limitOf(statementMillis))
     try {
-      const value = await Promise.race([run(own.tx), interrupted])
+      const value = await new Promise<A>((resolve, reject) => {
+        interrupt = () => reject(new Error("interrupted"))
+        run(own.tx).then(resolve, reject)
+      })
       awaitDatabase()
       await own.end()
       const failure = own.failure()
@@ -104,27 +99,33 @@ const begin = <A>(
 
   const transaction =
     opening === undefined ? db.transaction(work) : beginWith(db, opening, () => db.transaction(work))
-  const done = Promise.race([transaction, silence]).then(
-    (value) => {
-      clearTimeout(watch)
-      committed()
-      return Effect.succeed(value)
-    },
-    (error: unknown) => {
+  const done = new Promise<Effect.Effect<A, StoreError | RolledBack>>((resolve) => {
+    let told = false
+    const fail = (error: unknown) => {
+      if (told) return
+      told = true
       const committing = stage === "committing"
       stage = "over"
       clearTimeout(watch)
       void handle?.end()
-      if (failed !== undefined) return Effect.fail(new RolledBack(failed))
-      if (committing && !isDisconnection(error)) return Effect.fail(new RolledBack({ cause: error }))
+      if (failed !== undefined) return resolve(Effect.fail(new RolledBack(failed)))
+      if (committing && !isDisconnection(error)) return resolve(Effect.fail(new RolledBack({ cause: error })))
       const doing = committing
         ? "commit a transaction"
         : handle === undefined
           ? "begin a transaction"
           : "finish a transaction"
-      return Effect.fail(storeError(doing, error))
-    },
-  )
+      resolve(Effect.fail(storeError(doing, error)))
+    }
+    fallSilent = fail
+    transaction.then((value) => {
+      if (told) return
+      told = true
+      clearTimeout(watch)
+      committed()
+      resolve(Effect.succeed(value))
+    }, fail)
+  })
   return {
     done,
     stop: async () => {
