@@ -68,7 +68,7 @@ export const question: Question = {
         const holds = [FREE, READER]
         const prefix = `${peer}, `
         if (!holds.some((held) => KINDS.some((kind) => lab.wants(caseOf(prefix, held, kind))))) continue
-        const peers = await installPeers()
+        const peers = await installPeers(lab.once)
         if (typeof peers === "string")
           await lab.measure(`${prefix}drain`, async () => ({ skipped: peers, settings: database.settings }))
         else
