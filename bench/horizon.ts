@@ -8,30 +8,32 @@
  */
 import { setTimeout as sleep } from "node:timers/promises"
 import postgres, { type Sql } from "postgres"
+import { installPeers } from "./peers/install.ts"
+import type { QueueName } from "./peers/queue.ts"
 import { ratioOf } from "./support/compare.ts"
-import type { Confirmed, CountingRelayConfig } from "./support/counting-relay.ts"
-import { fill } from "./support/fill.ts"
-import { backendsOf, cpuSeconds } from "./support/processes.ts"
-import { type Program, startProgram } from "./support/program.ts"
+import { cpuSeconds } from "./support/processes.ts"
 import { type Lab, type Measured, type Question, worstCase } from "./support/question.ts"
-import { type Database, startDatabase } from "./support/servers.ts"
+import { openOutboxQueue, openPeerQueue, type QueueInDatabase } from "./support/queue-in-database.ts"
+import { startDatabase } from "./support/servers.ts"
 import { median, rounded } from "./support/statistics.ts"
-import type { Steady, SteadyWriterConfig, Wrote } from "./support/steady-writer.ts"
 
 const PER_SECOND = 2000
 const BURST = 30_000
-/** Rounds of each hold: together five minutes of steady writing, held for about four times as long. */
+/** Rounds of each hold: together five minutes of steady writing. */
 const ROUNDS = 15
 const SECONDS = 20
 /** The ratio is that of the last rounds, when most is dead. */
 const LAST = 7
+/** A burst that has not left by then is measured by what has. */
+const LONGEST_SECONDS = 20
 
 const FREE = "nothing"
+const READER = "an idle repeatable read"
 
 /** What is done in the transaction that stays open. */
 const HOLDS: Readonly<Record<string, ((sql: Sql) => Promise<unknown>) | undefined>> = {
   [FREE]: undefined,
-  "an idle repeatable read": async (sql) => {
+  [READER]: async (sql) => {
     await sql`BEGIN ISOLATION LEVEL REPEATABLE READ`
     await sql`SELECT count(*) FROM elsewhere`
   },
@@ -41,53 +43,43 @@ const HOLDS: Readonly<Record<string, ((sql: Sql) => Promise<unknown>) | undefine
   },
   "a writer of an event": async (sql) => {
     await sql`BEGIN`
-    await sql`SELECT outbox.emit('held', '/topic/horizon', '{}')`
+    await sql`SELECT outbox.emit('held', '/topic/bench', '{}')`
   },
 }
 
+const PEERS: ReadonlyArray<QueueName> = ["graphile-worker", "pg-boss"]
+
 export const question: Question = {
   asks: "What does a transaction cost that somebody leaves open?",
-  minutes: 35,
-  headline: worstCase,
+  minutes: 75,
+  headline: (cases) => worstCase(cases.filter((one) => !PEERS.some((peer) => one.case.startsWith(peer)))),
   run: async (lab) => {
     const database = await startDatabase()
-    const contestants: Contestant[] = []
     try {
-      for (const held of Object.keys(HOLDS))
-        if (held === FREE || KINDS.some((kind) => lab.wants(caseOf(held, kind))))
-          contestants.push(await contestant(database, held))
-      lab.say("warming up")
-      for (const one of contestants) await round(lab, one)
-      for (const one of contestants) await one.hold()
-      const rounds = new Map(contestants.map((one) => [one, [] as Round[]]))
-      const began = performance.now()
-      for (let turn = 1; turn <= (lab.once ? 1 : ROUNDS); turn++) {
-        for (const one of contestants) {
-          const result = await round(lab, one)
-          rounds.get(one)!.push({ ...result, at: Math.round((performance.now() - began) / 1000) })
-          lab.say(
-            `held: ${one.held}, ${turn}/${lab.once ? 1 : ROUNDS}: written ${rounded(result.write)}/s, drained ${rounded(result.drain)}/s, ${result.dead} dead rows, ${rounded(result.cpu, 3)} % CPU`,
-          )
-        }
+      let databases = 0
+      const next = () => `horizon_${++databases}`
+      await compareHolds(lab, {
+        prefix: "",
+        holds: Object.keys(HOLDS),
+        open: () => openOutboxQueue(database, next()),
+        settings: { ...database.settings, broker: "memory, a sink" },
+      })
+      for (const peer of PEERS) {
+        const holds = [FREE, READER]
+        const prefix = `${peer}, `
+        if (!holds.some((held) => KINDS.some((kind) => lab.wants(caseOf(prefix, held, kind))))) continue
+        const peers = await installPeers(lab.once)
+        if (typeof peers === "string")
+          await lab.measure(`${prefix}drain`, async () => ({ skipped: peers, settings: database.settings }))
+        else
+          await compareHolds(lab, {
+            prefix,
+            holds,
+            open: () => openPeerQueue(database, next(), peer, peers),
+            settings: { ...database.settings, ...peers.versions, jobs: "do nothing", tuned: true },
+          })
       }
-      const free = rounds.get(contestants[0]!)!
-      for (const [{ held }, its] of rounds)
-        for (const kind of KINDS)
-          await lab.measure(caseOf(held, kind), async () => ({
-            ...summarised(kind, its, free),
-            settings: {
-              ...database.settings,
-              broker: "memory, a sink",
-              perSecond: PER_SECOND,
-              burst: BURST,
-              rounds: ROUNDS,
-              secondsEachRound: SECONDS,
-              ratioOfTheLast: LAST,
-              baseline: `held: ${FREE}`,
-            },
-          }))
     } finally {
-      for (const one of contestants) await one.close()
       await database.remove()
     }
   },
@@ -96,55 +88,66 @@ export const question: Question = {
 const KINDS = ["drain", "write"] as const
 type Kind = (typeof KINDS)[number]
 
-const caseOf = (held: string, kind: Kind) => `${kind}, held: ${held}`
+const caseOf = (prefix: string, held: string, kind: Kind) => `${prefix}${kind}, held: ${held}`
 
-interface Contestant {
-  readonly held: string
-  readonly name: string
-  readonly sql: Sql
-  readonly relay: Program<"confirmed", Confirmed>
-  readonly writer: Program<Steady, Wrote>
-  /** Opens the transaction that stays open. */
-  readonly hold: () => Promise<void>
-  readonly close: () => Promise<void>
+interface Holds {
+  /** Of the cases' names. */
+  readonly prefix: string
+  readonly holds: ReadonlyArray<string>
+  readonly open: () => Promise<QueueInDatabase>
+  readonly settings: Measured["settings"]
 }
 
-let databases = 0
-
-const contestant = async (database: Database, held: string): Promise<Contestant> => {
-  const name = `horizon_${++databases}`
-  const url = await database.another(name)
-  const sql = postgres(url, { onnotice: () => {}, connection: { application_name: "bench" } })
-  const holder = postgres(url, {
-    max: 1,
-    idle_timeout: 0,
-    onnotice: () => {},
-    connection: { application_name: "bench" },
-  })
-  await sql`CREATE TABLE elsewhere (id integer)`
-  const relay = await startProgram<"confirmed", Confirmed>("counting-relay", {
-    database: url,
-  } satisfies CountingRelayConfig)
-  const writer = await startProgram<Steady, Wrote>("steady-writer", {
-    database: url,
-    statement: `SELECT outbox.emit('orders', '/topic/horizon', json_build_object('order_id', $1::int, 'note', repeat('x', 150))::text, 'customer-' || $1::int % 500)`,
-    connections: 8,
-  } satisfies SteadyWriterConfig)
-  return {
-    held,
-    name,
-    sql,
-    relay,
-    writer,
-    hold: async () => {
+const compareHolds = async (lab: Lab, { prefix, holds, open, settings }: Holds): Promise<void> => {
+  const wanted = holds.filter((held) => KINDS.some((kind) => lab.wants(caseOf(prefix, held, kind))))
+  if (wanted.length === 0) return
+  const contestants: { readonly held: string; readonly queue: QueueInDatabase; readonly rounds: Round[] }[] =
+    []
+  const holders: Sql[] = []
+  try {
+    for (const held of holds)
+      if (held === FREE || wanted.includes(held)) contestants.push({ held, queue: await open(), rounds: [] })
+    lab.say(`${prefix}warming up`)
+    for (const { held, queue } of contestants) {
+      await queue.sql`CREATE TABLE elsewhere (id integer)`
+      await round(lab, queue)
+      const holder = postgres(queue.url, { max: 1, connection: { application_name: "bench" } })
+      holders.push(holder)
       await HOLDS[held]?.(holder)
-    },
-    close: async () => {
-      await writer.stop()
-      await relay.stop()
-      await holder.end({ timeout: 1 })
-      await sql.end()
-    },
+    }
+    const began = performance.now()
+    const turns = lab.once ? 1 : ROUNDS
+    for (let turn = 1; turn <= turns; turn++) {
+      for (const { held, queue, rounds } of contestants) {
+        const result = await round(lab, queue)
+        rounds.push({ ...result, at: Math.round((performance.now() - began) / 1000) })
+        lab.say(
+          `${prefix}held: ${held}, ${turn}/${turns}: written ${rounded(result.write)}/s, drained ${rounded(result.drain)}/s, ${result.dead} dead rows`,
+        )
+      }
+      // Whoever is next has what the one before leaves to the server: it is not to be the same one each time.
+      contestants.push(contestants.shift()!)
+    }
+    const free = contestants.find(({ held }) => held === FREE)!.rounds
+    for (const name of holds)
+      for (const { held, rounds } of contestants)
+        if (held === name)
+          for (const kind of KINDS)
+            await lab.measure(caseOf(prefix, held, kind), async () => ({
+              ...summarised(kind, rounds, free),
+              settings: {
+                ...settings,
+                perSecond: PER_SECOND,
+                burst: BURST,
+                rounds: ROUNDS,
+                secondsEachRound: SECONDS,
+                ratioOfTheLast: LAST,
+                baseline: `held: ${FREE}`,
+              },
+            }))
+  } finally {
+    for (const holder of holders) await holder.end({ timeout: 1 })
+    for (const { queue } of contestants) await queue.close()
   }
 }
 
@@ -156,39 +159,49 @@ interface Round {
   readonly drain: number
   readonly dead: number
   readonly megabytes: number
-  /** Of the relay and its connections while the writing was steady, percent of a core. */
+  /** Of the relay and its connections while the writing was steady, percent of a core; unknown of a peer. */
   readonly cpu: number
+  /** Of the same while the burst left, microseconds a message. */
+  readonly drainCpu: number
 }
 
-const round = async (lab: Lab, { name, sql, relay, writer }: Contestant): Promise<Omit<Round, "at">> => {
-  const pids = [relay.pid, ...(await backendsOf(sql, name))]
-  const before = await relay.ask("confirmed")
+const round = async (lab: Lab, queue: QueueInDatabase): Promise<Omit<Round, "at">> => {
+  const pids = await queue.workers()
   const cpuBefore = cpuSeconds(pids)
-  const wrote = await writer.ask({ perSecond: PER_SECOND, seconds: lab.once ? 0.2 : SECONDS })
-  await arrived(relay, before + wrote.written)
-  const cpu = ((cpuSeconds(pids) - cpuBefore) / wrote.seconds) * 100
-  const burst = lab.once ? 300 : BURST
-  const confirmed = await relay.ask("confirmed")
-  await fill(sql, burst, { destination: "/topic/horizon" })
+  const before = await queue.completed()
+  const wrote = await queue.steady({ perSecond: PER_SECOND, seconds: lab.once ? 0.2 : SECONDS })
+  await leave(queue, before, wrote.written)
+  const cpu = pids.length === 0 ? Number.NaN : ((cpuSeconds(pids) - cpuBefore) / wrote.seconds) * 100
+  const size = lab.once ? 300 : BURST
+  const from = await queue.completed()
+  const drainCpuBefore = cpuSeconds(pids)
+  const writing = performance.now()
+  await queue.burst(size)
   const began = performance.now()
-  await arrived(relay, confirmed + burst)
-  const drain = (burst / (performance.now() - began)) * 1000
-  const [table] = await sql<[{ dead: string; bytes: string }]>`
-    SELECT n_dead_tup AS dead, pg_total_relation_size(relid) AS bytes FROM pg_stat_user_tables
-    WHERE schemaname = 'outbox' AND relname = 'messages'`
+  // Some may have left while others were still being written, and in --once even all.
+  const early = (await queue.completed()) - from
+  const left = await leave(queue, from, size)
+  const drain =
+    early < size ? (left - early) / (performance.now() - began) : size / (performance.now() - writing)
+  const [tables] = await queue.sql<[{ dead: string; bytes: string }]>`
+    SELECT sum(n_dead_tup) AS dead, sum(pg_total_relation_size(relid)) AS bytes FROM pg_stat_user_tables
+    WHERE schemaname = ${queue.schema}`
   return {
     write: wrote.written / wrote.seconds,
-    drain,
-    dead: Number(table.dead),
-    megabytes: Number(table.bytes) / 2 ** 20,
+    drain: drain * 1000,
+    drainCpu: ((cpuSeconds(pids) - drainCpuBefore) * 1e6) / size,
+    dead: Number(tables.dead),
+    megabytes: Number(tables.bytes) / 2 ** 20,
     cpu,
   }
 }
 
-const arrived = async (relay: Program<"confirmed", Confirmed>, count: number): Promise<void> => {
-  const deadline = performance.now() + 120_000
-  while ((await relay.ask("confirmed")) < count) {
-    if (performance.now() > deadline) throw new Error("what was written has not left within two minutes")
+/** Waits until so many more have left, or for long enough, and gives how many have. */
+const leave = async (queue: QueueInDatabase, from: number, count: number): Promise<number> => {
+  const deadline = performance.now() + LONGEST_SECONDS * 1000
+  while (true) {
+    const left = (await queue.completed()) - from
+    if (left >= count || performance.now() > deadline) return Math.min(left, count)
     await sleep(2)
   }
 }
@@ -210,17 +223,23 @@ const summarised = (
     ...result,
     figures: {
       "dead rows at the end": end.dead,
-      "table with its indexes, MB": Math.round(end.megabytes),
-      "CPU of relay and connections while writing is steady, % of a core": rounded(
-        median(its.slice(-LAST).map(({ cpu }) => cpu)),
-        3,
-      ),
+      "tables and indexes, MB": Math.round(end.megabytes),
+      ...(Number.isNaN(end.cpu)
+        ? {}
+        : {
+            "CPU of relay and connections while writing is steady, % of a core": rounded(
+              median(its.slice(-LAST).map(({ cpu }) => cpu)),
+              3,
+            ),
+            "and while the burst leaves, µs a message": Math.round(
+              median(its.slice(-LAST).map(({ drainCpu }) => drainCpu)),
+            ),
+          }),
     },
     series: {
       "drained, messages a second": over("drain"),
       "dead rows": over("dead"),
-      "table with its indexes, MB": over("megabytes"),
-      "CPU of relay and connections while writing is steady, % of a core": over("cpu"),
+      "tables and indexes, MB": over("megabytes"),
     },
   }
 }

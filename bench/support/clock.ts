@@ -28,7 +28,7 @@ export const openLoop = async (
       while (acts.length < moments.length && began + moments[acts.length]! <= now())
         acts.push(act(acts.length))
       if (acts.length === moments.length) resolve()
-      else setTimeout(tick, began + moments[acts.length]! - now())
+      else setTimeout(tick, Math.max(0, began + moments[acts.length]! - now()))
     }
     tick()
   })

@@ -14,12 +14,16 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL")
 })
 
-/** Starts a program of this folder, by the name of its file, and waits until it is ready. */
+/** Starts a program by the name of its file beside this one, with this Node or another, and waits until it is ready. */
 export const startProgram = async <Ask, Answer>(
   name: string,
   config: unknown,
+  node = process.execPath,
 ): Promise<Program<Ask, Answer>> => {
-  const child = fork(fileURLToPath(new URL(`./${name}.js`, import.meta.url)), { serialization: "advanced" })
+  const child = fork(fileURLToPath(new URL(`./${name}.js`, import.meta.url)), {
+    serialization: "advanced",
+    execPath: node,
+  })
   running.add(child)
   const ended = new Promise<void>((resolve) => {
     child.once("exit", () => {

@@ -238,13 +238,19 @@ export const makeEngine = (options: {
     return Option.getOrElse(yield* oneAtATime.withPermitsIfAvailable(1)(alone), () => false)
   })
 
+  /** Most schemas answer at once, and then nobody waits. */
+  const decode = (body: Uint8Array, headers: Readonly<Record<string, string>>) =>
+    Effect.flatMap(Effect.try({ try: () => definition.decode(body, headers), catch: wordsOf }), (decoded) =>
+      decoded instanceof Promise
+        ? Effect.tryPromise({ try: (): Promise<unknown> => decoded, catch: wordsOf })
+        : Effect.succeed(decoded),
+    )
+
   /** With its body decoded; undefined when it has none that can be, and is dead for it. */
   const decoded = Effect.fnUntraced(function* (passage: Passage) {
     if (handle._tag === "Delivery") return passage
     const { body, headers } = passage.arrival
-    const read = yield* Effect.result(
-      Effect.tryPromise({ try: async () => await definition.decode(body, headers), catch: wordsOf }),
-    )
+    const read = yield* Effect.result(decode(body, headers))
     if (Result.isSuccess(read)) return { ...passage, body: read.success }
     yield* bury(passage, passage.attempts, read.failure)
     return undefined

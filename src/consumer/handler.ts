@@ -63,6 +63,28 @@ const framesOf = (thrown: unknown): string | undefined => {
 
 const MOST_FRAMES = 12
 
+/** The end of a handler's time, told to those who ask for the signal: most never do, and it costs more than a message's own work. */
+export interface Ending {
+  readonly signal: AbortSignal
+  readonly abort: () => void
+}
+
+export const makeEnding = (): Ending => {
+  let controller: AbortController | undefined
+  let over = false
+  return {
+    get signal() {
+      controller ??= new AbortController()
+      if (over) controller.abort()
+      return controller.signal
+    },
+    abort: () => {
+      over = true
+      controller?.abort()
+    },
+  }
+}
+
 /** A handler was over its time. */
 export class HandlerTimeout extends Error {
   override readonly name = "HandlerTimeout"
@@ -73,25 +95,18 @@ export class HandlerTimeout extends Error {
  * `HandlerTimeout` after `timeoutMillis`, however long it goes on. The signal is aborted unless it succeeded.
  * An Effect finds `tx` as `Transaction`, too.
  */
-export const callHandler = async <R>(
-  call: (signal: AbortSignal) => unknown,
+export const callHandler = <R>(
+  call: (ending: Ending) => unknown,
   options: {
     readonly context: Context.Context<R>
     readonly tx: AnyTransaction | undefined
     readonly timeoutMillis: number
-    readonly controller: AbortController
+    readonly ending: Ending
   },
 ): Promise<unknown> => {
-  const { controller, timeoutMillis, tx } = options
-  let timer: NodeJS.Timeout | undefined
-  const over = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      const limit = Duration.format(Duration.millis(timeoutMillis))
-      reject(new HandlerTimeout(`the handler took longer than ${limit}`))
-    }, timeoutMillis)
-  })
+  const { ending, timeoutMillis, tx } = options
   const run = async () => {
-    const result = call(controller.signal)
+    const result = call(ending)
     if (!Effect.isEffect(result)) return await (result as PromiseLike<unknown>)
     const context = (
       tx === undefined ? options.context : Context.add(options.context, Transaction, { tx })
@@ -99,18 +114,25 @@ export const callHandler = async <R>(
     const exit = await Effect.runPromiseExitWith(context)(
       result as Effect.Effect<unknown, unknown, unknown>,
       {
-        signal: controller.signal,
+        signal: ending.signal,
       },
     )
     if (Exit.isSuccess(exit)) return exit.value
     throw Cause.squash(exit.cause)
   }
-  try {
-    return await Promise.race([run(), over])
-  } catch (error) {
-    controller.abort()
-    throw error
-  } finally {
-    clearTimeout(timer)
-  }
+  return new Promise((resolve, reject) => {
+    const fail = (error: unknown) => {
+      clearTimeout(timer)
+      ending.abort()
+      reject(error)
+    }
+    const timer = setTimeout(() => {
+      const limit = Duration.format(Duration.millis(timeoutMillis))
+      fail(new HandlerTimeout(`the handler took longer than ${limit}`))
+    }, timeoutMillis)
+    run().then((value) => {
+      clearTimeout(timer)
+      resolve(value)
+    }, fail)
+  })
 }

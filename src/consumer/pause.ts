@@ -24,6 +24,8 @@ export interface Pause {
   readonly letOneThrough: () => boolean
 }
 
+const through = Effect.succeed(false)
+
 /** `onChange` runs, in plain code, at the beginning and the end of a pause. */
 export const makePause = (options: {
   readonly after: number
@@ -49,14 +51,14 @@ export const makePause = (options: {
     waiting.clear()
     for (const pass of released) pass(false)
   }
+  const wait = Effect.callback<boolean>((resumed) => {
+    const pass = (probe: boolean) => resumed(Effect.succeed(probe))
+    waiting.add(pass)
+    return Effect.sync(() => waiting.delete(pass))
+  })
   return {
     paused: () => paused,
-    gate: Effect.callback<boolean>((resumed) => {
-      if (paused === undefined) return resumed(Effect.succeed(false))
-      const pass = (probe: boolean) => resumed(Effect.succeed(probe))
-      waiting.add(pass)
-      return Effect.sync(() => waiting.delete(pass))
-    }),
+    gate: Effect.suspend(() => (paused === undefined ? through : wait)),
     failed: (key, words) => {
       if (paused !== undefined) return false
       streak.add(key)

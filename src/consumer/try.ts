@@ -6,9 +6,9 @@ import { carryOn } from "../outbox/carry.ts"
 import type { StoreError } from "../store/error.ts"
 import type { Definition } from "./definition.ts"
 import { type Delivery, makeDelivery, settledOf } from "./delivery.ts"
-import { callHandler } from "./handler.ts"
+import { callHandler, type Ending, makeEnding } from "./handler.ts"
 import { causationOf, eventOf } from "./identity.ts"
-import type { Message } from "./message.ts"
+import type { Message, Work } from "./message.ts"
 import { Reject } from "./outcome.ts"
 
 /** A message on its way through. */
@@ -24,6 +24,13 @@ export interface Passage {
   /** Acknowledges it, where there is a delivery to acknowledge. */
   readonly settle: () => void
 }
+
+const workOf = (tx: AnyTransaction, ending: Ending): Work => ({
+  tx,
+  get signal() {
+    return ending.signal
+  },
+})
 
 /** The tries of a consumer's messages. Each fails with `RolledBack` when the handler did, and with `StoreError` when the database went away. */
 export const makeTries = ({
@@ -43,15 +50,25 @@ export const makeTries = ({
   const { timeoutMillis } = settings
 
   const transact = <A>(
-    body: (tx: AnyTransaction, controller: AbortController, claims: ReadonlyArray<Claim>) => Promise<A>,
+    body: (tx: AnyTransaction, ending: Ending, claims: ReadonlyArray<Claim>) => Promise<A>,
     arrivals: ReadonlyArray<Arrival> = [],
+  ): Effect.Effect<A, StoreError | RolledBack> =>
+    Effect.catch(attempt(body, arrivals), (failure) =>
+      failure._tag === "RolledBack" && failure.again === true
+        ? transact(body, arrivals)
+        : Effect.fail(failure),
+    )
+
+  const attempt = <A>(
+    body: (tx: AnyTransaction, ending: Ending, claims: ReadonlyArray<Claim>) => Promise<A>,
+    arrivals: ReadonlyArray<Arrival>,
   ) =>
     Effect.suspend(() => {
-      const controller = new AbortController()
+      const ending = makeEnding()
       const claim = { scope, arrivals, ordered: settings.ordered }
       return inbox
-        .transact((tx, claims) => body(tx, controller, claims), { statementMillis: timeoutMillis, claim })
-        .pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
+        .transact((tx, claims) => body(tx, ending, claims), { statementMillis: timeoutMillis, claim })
+        .pipe(Effect.onInterrupt(() => Effect.sync(() => ending.abort())))
     })
 
   const messageOf = ({ arrival, body, attempts }: Passage): Message => {
@@ -72,38 +89,38 @@ export const makeTries = ({
 
   const call = async (
     tx: AnyTransaction,
-    controller: AbortController,
+    ending: Ending,
     passages: ReadonlyArray<Passage>,
   ): Promise<void> => {
     if (handle._tag !== "Messages") return
     const [only] = passages
     if (passages.length === 1 && only !== undefined) carryOn(tx, causationOf(only.arrival))
     const messages = passages.map(messageOf)
-    await callHandler((signal) => handle.call(messages, { tx, signal }), {
+    await callHandler((ending) => handle.call(messages, workOf(tx, ending)), {
       context,
       tx,
       timeoutMillis,
-      controller,
+      ending,
     })
   }
 
   /** One transaction: claims, parking behind what is parked, and the handler for what is fresh. */
   const handleNew = (passages: ReadonlyArray<Passage>) => {
     const arrivals = passages.map(({ arrival }) => arrival)
-    return transact(async (tx, controller, claims) => {
+    return transact(async (tx, ending, claims) => {
       for (const [index, arrival] of arrivals.entries()) {
         if (claims[index] === "behind") await parkBehind(tx, arrival)
       }
       const fresh = passages.filter((_, index) => claims[index] === "fresh")
-      if (fresh.length > 0) await call(tx, controller, fresh)
+      if (fresh.length > 0) await call(tx, ending, fresh)
       return claims
     }, arrivals)
   }
 
   const handleParked = (passage: Passage) =>
-    transact(async (tx, controller): Promise<ReadonlyArray<Claim>> => {
+    transact(async (tx, ending): Promise<ReadonlyArray<Claim>> => {
       if (!(await inbox.resume(tx, scope, passage.arrival.messageId))) return ["settled"]
-      await call(tx, controller, [passage])
+      await call(tx, ending, [passage])
       return ["fresh"]
     })
 
@@ -124,11 +141,11 @@ export const makeTries = ({
         if (found !== "fresh") return [found]
       }
       let saved = false
-      const controller = new AbortController()
+      const ending = makeEnding()
       const returned = yield* Effect.tryPromise({
         try: () =>
           callHandler(
-            (signal) =>
+            ({ signal }) =>
               deliver(
                 makeDelivery(arrival, passage.attempts + 1, signal, async (tx) => {
                   saved = true
@@ -138,10 +155,10 @@ export const makeTries = ({
                   return found
                 }),
               ),
-            { context, tx: undefined, timeoutMillis, controller },
+            { context, tx: undefined, timeoutMillis, ending },
           ),
         catch: (cause) => new RolledBack({ cause }),
-      }).pipe(Effect.onInterrupt(() => Effect.sync(() => controller.abort())))
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => ending.abort())))
       const settled = settledOf(returned)
       if (settled === undefined) {
         const cause = new Error("its handler settled nothing: return delivery.ack() or delivery.nack()")

@@ -75,7 +75,11 @@ export interface Renewal {
 }
 
 /** The work of a transaction failed and it was rolled back, while the database itself is well. */
-export class RolledBack extends Data.TaggedError("RolledBack")<{ readonly cause: unknown }> {}
+export class RolledBack extends Data.TaggedError("RolledBack")<{
+  readonly cause: unknown
+  /** The inbox's doing, not the work's: it is to be tried again at once. */
+  readonly again?: boolean
+}> {}
 
 export interface TransactOptions {
   /** No single statement in it runs longer; nor does it lie idle for much longer than this. */

@@ -1,32 +1,49 @@
-/** A transaction's first statement in the same message as its BEGIN, for which postgres.js' own `begin` waits a round trip. */
+/** A transaction's first statement in the same write as its BEGIN, for which postgres.js' own `begin` waits a round trip. */
 import type { Sql } from "postgres"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { isDisconnection } from "../store/error.ts"
 
 export interface Opening {
-  /** A statement without parameters. */
+  /** The statement without parameters. */
   readonly text: string
+  /**
+   * The same as the server parses it once a connection. Unless `BEGUN` it must do nothing, and give no row: a BEGIN
+   * that was cancelled does not keep it back.
+   */
+  readonly prepared?: { readonly text: string; readonly parameters: ReadonlyArray<string | null> }
   /** Its rows, once the transaction runs; undefined where it is still to be sent. */
   rows: ReadonlyArray<unknown> | undefined
 }
+
+/**
+ * Whether it runs in the transaction that it opens. DEFERRABLE means something to read-only serializable transactions
+ * alone; to the others it is a mark that costs nothing.
+ */
+export const BEGUN = "current_setting('transaction_deferrable') = 'on'"
+const MARK = "DEFERRABLE"
 
 /** What of postgres.js 3.4 its own `begin` uses, too. */
 interface Connection {
   readonly execute: (query: unknown) => unknown
 }
 interface Options {
-  readonly onexecute: (connection: Connection) => unknown
+  readonly onexecute?: (connection: Connection) => unknown
+  readonly prepare?: boolean
 }
-type Unsafe = (text: string, parameters: ReadonlyArray<never>, options?: Options) => Query
-interface Query extends PromiseLike<ReadonlyArray<ReadonlyArray<unknown>>> {
+type Unsafe = (text: string, parameters: ReadonlyArray<string | null>, options?: Options) => Query
+interface Query extends PromiseLike<ReadonlyArray<unknown>> {
   handler: (query: unknown) => unknown
+}
+interface Client {
+  unsafe: Unsafe
+  readonly options: { readonly prepare: boolean }
 }
 
 /** Drizzle's client, if it is one of postgres.js. */
-const postgresJsOf = (db: AnyDatabase): { unsafe: Unsafe } | undefined => {
+const postgresJsOf = (db: AnyDatabase): Client | undefined => {
   const client = (db as unknown as { readonly session?: { readonly client?: unknown } }).session?.client
   return typeof client === "function" && "begin" in client && "unsafe" in client
-    ? (client as unknown as { unsafe: Unsafe } & Sql)
+    ? (client as unknown as Client & Sql)
     : undefined
 }
 
@@ -38,22 +55,42 @@ export const beginWith = <A>(db: AnyDatabase, opening: Opening, begin: () => Pro
   const client = postgresJsOf(db)
   if (client === undefined) return begin()
   const { unsafe } = client
+  const prepared = client.options.prepare ? opening.prepared : undefined
   client.unsafe = (text, parameters, options) => {
     client.unsafe = unsafe
-    if (!/^begin/.test(text) || options === undefined) return unsafe(text, parameters, options)
+    if (!/^begin/.test(text) || options?.onexecute === undefined) return unsafe(text, parameters, options)
+    const { onexecute } = options
     let connection: Connection | undefined
-    const onexecute = (of: Connection) => {
-      connection = of
-      return options.onexecute(of)
-    }
-    const query = unsafe(`${text}; ${opening.text}`, parameters, { ...options, onexecute })
+    let first: Promise<ReadonlyArray<unknown>> | undefined
+    const query = unsafe(
+      prepared === undefined ? `${text}; ${opening.text}` : `${text} ${MARK}`,
+      parameters,
+      {
+        ...options,
+        onexecute: (of) => {
+          connection = of
+          if (prepared !== undefined) {
+            first = on(of, unsafe(prepared.text, prepared.parameters, { prepare: true }))
+            // Should BEGIN itself fail, nobody waits for it.
+            first.catch(() => {})
+          }
+          return onexecute(of)
+        },
+      },
+    )
     const execute = async () => {
+      let begun = false
       try {
-        opening.rows = (await query)[1]
+        const answer = await query
+        begun = true
+        const rows = first === undefined ? (answer[1] as ReadonlyArray<unknown>) : await first
+        if (rows.length === 0) throw new Error("its first statement found no transaction")
+        opening.rows = rows
       } catch (error) {
         // postgres.js takes the connection back when it is idle, which a failed transaction is not; one that has gone
-        // must not be written to.
-        if (connection !== undefined && !isDisconnection(error)) await leave(unsafe, connection)
+        // must not be written to, nor one that never was in a transaction.
+        const failed = begun || first === undefined
+        if (connection !== undefined && failed && !isDisconnection(error)) await leave(unsafe, connection)
         throw error
       }
     }
@@ -66,11 +103,15 @@ export const beginWith = <A>(db: AnyDatabase, opening: Opening, begin: () => Pro
   }
 }
 
+/** Runs a query on this connection, behind what it is at. */
+const on = async (connection: Connection, query: Query): Promise<ReadonlyArray<unknown>> => {
+  query.handler = (sent) => connection.execute(sent)
+  return await query
+}
+
 const leave = async (unsafe: Unsafe, connection: Connection): Promise<void> => {
-  const rollback = unsafe("rollback", [])
-  rollback.handler = (query) => connection.execute(query)
   try {
-    await rollback
+    await on(connection, unsafe("rollback", []))
   } catch {
     // It has gone, and the transaction with it.
   }

@@ -5,6 +5,7 @@ import type { AnyDatabase } from "../outbox/transaction.ts"
 import { StoreError, storeError } from "../store/error.ts"
 import { checkVersion } from "../store/migrate.ts"
 import { type Claim, type Due, Inbox, type Parked } from "./inbox.ts"
+import { makePreparing } from "./preparing.ts"
 import { rowsOf, rowsOfText } from "./revocable.ts"
 import { makeStatements } from "./statements.ts"
 import { limitOf, statementLimitOf, transact } from "./transact.ts"
@@ -28,6 +29,7 @@ const PATIENCE = 30_000
 
 const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
   const statements = makeStatements(schema)
+  const preparing = makePreparing()
   const run = <A>(doing: string, statement: () => Promise<A>): Effect.Effect<A, StoreError> =>
     Effect.tryPromise({ try: statement, catch: (cause) => storeError(doing, cause) }).pipe(
       Effect.timeoutOrElse({
@@ -61,11 +63,17 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
     transact: (body, options) => {
       const { claim, statementMillis } = options
       if (claim === undefined || claim.arrivals.length === 0) {
-        return transact(db, (tx) => body(tx, []), options)
+        return transact(db, (tx) => body(tx, []), options, preparing)
       }
       const { scope, arrivals, ordered } = claim
-      const opening = statements.claim(scope, arrivals, ordered, limitOf(statementMillis))
-      return transact(db, (tx, rows) => body(tx, claimsOf(rows)), options, opening)
+      const limit = limitOf(statementMillis)
+      const [only] = arrivals
+      const opening = {
+        text: statements.claim(scope, arrivals, ordered, limit),
+        ...(arrivals.length === 1 &&
+          only !== undefined && { prepared: statements.claimPrepared(scope, only, ordered, limit) }),
+      }
+      return transact(db, (tx, rows) => body(tx, claimsOf(rows)), options, preparing, opening)
     },
 
     claim: async (tx, scope, arrivals, ordered) => {

@@ -4,6 +4,7 @@ import { DrizzleQueryError } from "drizzle-orm/errors"
 import type { Sql } from "postgres"
 import type { AnyTransaction } from "../outbox/append.ts"
 import { awaitCommit } from "../outbox/nudge.ts"
+import type { Preparing } from "./preparing.ts"
 import { TransactionEnded } from "./transaction-ended.ts"
 
 export interface Revocable {
@@ -14,7 +15,14 @@ export interface Revocable {
   /** Refuses every further statement, also those of savepoints and of queries built before, and waits for those that were sent. */
   readonly end: () => Promise<void>
   /** What the first failed statement threw, whether or not anybody caught it. */
-  readonly failure: () => { readonly cause: unknown } | undefined
+  readonly failure: () => Broken | undefined
+}
+
+/** A statement that failed. */
+export interface Broken {
+  readonly cause: unknown
+  /** It was prepared, and may have failed for that. */
+  readonly again: boolean
 }
 
 /** What of Drizzle's transactions is alike in all drivers, though not in its types. */
@@ -34,25 +42,37 @@ interface Prepared {
 }
 
 /** Guards `raw`, whose own handle stays unguarded: its driver ends the transaction through that one. */
-export const revocable = (raw: AnyTransaction): Revocable => {
-  let failure: { readonly cause: unknown } | undefined
+export const revocable = (raw: AnyTransaction, preparing: Preparing): Revocable => {
+  let failure: Broken | undefined
   let ended = false
   /** Rejects what waits for a savepoint when the transaction ends. */
   const refusals = new Set<(ended: TransactionEnded) => void>()
   const sent = new Set<Promise<void>>()
 
-  const watch = (result: unknown): void => {
+  const watch = (result: unknown, prepared?: string): void => {
     if (!isThenable(result)) return
     const settled: Promise<void> = Promise.resolve(
       result.then(
         () => {},
         (cause: unknown) => {
-          failure ??= { cause }
+          const again = prepared !== undefined && preparing.blames(prepared, cause)
+          // Whatever else fails after it, and whoever caught it in a savepoint.
+          if (again || failure === undefined) failure = { cause, again }
         },
       ),
     ).then(() => void sent.delete(settled))
     sent.add(settled)
   }
+
+  /** The text of a statement that Drizzle gives postgres.js unprepared, and that is better prepared. */
+  const toPrepare = ([text, parameters, options]: ReadonlyArray<unknown>): string | undefined =>
+    typeof text === "string" &&
+    Array.isArray(parameters) &&
+    parameters.length > 0 &&
+    (options as { readonly prepare?: unknown } | undefined)?.prepare === false &&
+    preparing.wants(text)
+      ? text
+      : undefined
 
   const guard = <Client extends object>(client: Client): Client =>
     new Proxy(client, {
@@ -61,8 +81,11 @@ export const revocable = (raw: AnyTransaction): Revocable => {
         if (typeof value !== "function" || name === "constructor") return value
         return (...parts: ReadonlyArray<unknown>) => {
           if (ended) throw new TransactionEnded()
-          const result: unknown = Reflect.apply(value, target, parts)
-          watch(result)
+          const prepared = name === "unsafe" ? toPrepare(parts) : undefined
+          const given =
+            prepared === undefined ? parts : [parts[0], parts[1], { ...Object(parts[2]), prepare: true }]
+          const result: unknown = Reflect.apply(value, target, given)
+          watch(result, prepared)
           return result
         }
       },

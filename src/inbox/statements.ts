@@ -2,6 +2,7 @@
 import { type SQL, sql } from "drizzle-orm"
 import { quoteSchema } from "../store/schema-name.ts"
 import type { Arrival, InboxScope, Member, Parking, Renewal } from "./inbox.ts"
+import { BEGUN } from "./opening.ts"
 
 /** Statements on the tables of `schema`. */
 export const makeStatements = (schema: string) => {
@@ -17,6 +18,17 @@ export const makeStatements = (schema: string) => {
     decode(${base64(body)}::text, 'base64')`
 
   return {
+    /** The claim of one arrival that opens a transaction, to be prepared. */
+    claimPrepared: (
+      { consumer, queue }: InboxScope,
+      { messageId, destination, key }: Arrival,
+      ordered: boolean,
+      limit: number,
+    ) => ({
+      text: `SELECT ${limits(limit)}${quoted}."inbox_claim_one"($1, $2, $3, $4, $5, ${ordered}) AS claim WHERE ${BEGUN}`,
+      parameters: [consumer, queue, messageId, destination, key],
+    }),
+
     /** The text of a statement without parameters, which would cost postgres.js a round trip of their own. Gives `claim` for each, in order. */
     claim: (
       { consumer, queue }: InboxScope,

@@ -8,17 +8,19 @@ import type { AnyDatabase } from "../outbox/transaction.ts"
 import { isDisconnection, type StoreError, storeError } from "../store/error.ts"
 import { RolledBack, type TransactOptions } from "./inbox.ts"
 import { beginWith, type Opening } from "./opening.ts"
-import { type Revocable, revocable, rowsOfText } from "./revocable.ts"
+import type { Preparing } from "./preparing.ts"
+import { type Broken, type Revocable, revocable, rowsOfText } from "./revocable.ts"
 
 /** See `Inbox.transact`. The body gets the rows of `opening`, its first statement, without parameters. */
 export const transact = <A>(
   db: AnyDatabase,
   body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   options: TransactOptions,
-  opening?: string,
+  preparing: Preparing,
+  opening?: Omit<Opening, "rows">,
 ): Effect.Effect<A, StoreError | RolledBack> =>
   Effect.callback<A, StoreError | RolledBack>((resume) => {
-    const attempt = begin(db, body, options, opening)
+    const attempt = begin(db, body, options, preparing, opening)
     attempt.done.then(resume)
     return Effect.promise(attempt.stop)
   })
@@ -34,25 +36,18 @@ const begin = <A>(
   db: AnyDatabase,
   body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   { statementMillis }: TransactOptions,
-  text: string | undefined,
+  preparing: Preparing,
+  first: Omit<Opening, "rows"> | undefined,
 ): Attempt<A> => {
   let stage = "waiting" as "waiting" | "running" | "committing" | "over"
   let stopped = false
   let interrupt = () => {}
-  const interrupted = new Promise<never>((_, reject) => {
-    interrupt = () => reject(new Error("interrupted"))
-  })
-  interrupted.catch(() => {})
   let handle: Revocable | undefined
   let committed = () => {}
-  let failed: { readonly cause: unknown } | undefined
+  let failed: Broken | undefined
 
   let watch: NodeJS.Timeout | undefined
   let fallSilent = (_: Error) => {}
-  const silence = new Promise<never>((_, reject) => {
-    fallSilent = reject
-  })
-  silence.catch(() => {})
   /** From here on only the database is waited for, and no statement takes longer: what does not answer is away. */
   const awaitDatabase = () => {
     const patience = statementMillis + GRACE
@@ -64,25 +59,28 @@ const begin = <A>(
 
   const isOver = () => stage === "over"
 
-  const opening: Opening | undefined = text === undefined ? undefined : { text, rows: undefined }
+  const opening: Opening | undefined = first && { ...first, rows: undefined }
   const run = async (tx: AnyTransaction): Promise<A> =>
     body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text))))
 
   const work = async (raw: AnyTransaction): Promise<A> => {
     if (stopped) throw new Error("interrupted before it began")
     stage = "running"
-    const own = revocable(raw)
+    const own = revocable(raw, preparing)
     handle = own
     forgive(own.client)
     committed = awaitCommit(own.tx, db)
     limits.set(own.tx, limitOf(statementMillis))
     try {
-      const value = await Promise.race([run(own.tx), interrupted])
+      const value = await new Promise<A>((resolve, reject) => {
+        interrupt = () => reject(new Error("interrupted"))
+        run(own.tx).then(resolve, reject)
+      })
       awaitDatabase()
       await own.end()
       const failure = own.failure()
       // An aborted transaction would turn its COMMIT into a ROLLBACK, and most drivers would not tell.
-      if (failure !== undefined && (await look(raw)) !== "well") throw failure.cause
+      if (failure !== undefined && (failure.again || (await look(raw)) !== "well")) throw failure.cause
       if (isOver()) return NEVER
       stage = "committing"
       return value
@@ -94,34 +92,40 @@ const begin = <A>(
       if ((await look(raw)) === "gone") {
         // postgres.js has seen it too and rejects by itself; the others must be let go.
         if (isPostgresJs(own.client)) return NEVER
-      } else failed = { cause }
+      } else failed = { cause, again: own.failure()?.again === true }
       throw cause
     }
   }
 
   const transaction =
     opening === undefined ? db.transaction(work) : beginWith(db, opening, () => db.transaction(work))
-  const done = Promise.race([transaction, silence]).then(
-    (value) => {
-      clearTimeout(watch)
-      committed()
-      return Effect.succeed(value)
-    },
-    (error: unknown) => {
+  const done = new Promise<Effect.Effect<A, StoreError | RolledBack>>((resolve) => {
+    let told = false
+    const fail = (error: unknown) => {
+      if (told) return
+      told = true
       const committing = stage === "committing"
       stage = "over"
       clearTimeout(watch)
       void handle?.end()
-      if (failed !== undefined) return Effect.fail(new RolledBack(failed))
-      if (committing && !isDisconnection(error)) return Effect.fail(new RolledBack({ cause: error }))
+      if (failed !== undefined) return resolve(Effect.fail(new RolledBack(failed)))
+      if (committing && !isDisconnection(error)) return resolve(Effect.fail(new RolledBack({ cause: error })))
       const doing = committing
         ? "commit a transaction"
         : handle === undefined
           ? "begin a transaction"
           : "finish a transaction"
-      return Effect.fail(storeError(doing, error))
-    },
-  )
+      resolve(Effect.fail(storeError(doing, error)))
+    }
+    fallSilent = fail
+    transaction.then((value) => {
+      if (told) return
+      told = true
+      clearTimeout(watch)
+      committed()
+      resolve(Effect.succeed(value))
+    }, fail)
+  })
   return {
     done,
     stop: async () => {

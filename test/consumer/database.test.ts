@@ -1,5 +1,6 @@
 /** Handlers on a real database: effect, record and next messages stand or fall together. */
 import { randomUUID } from "node:crypto"
+import { sql } from "drizzle-orm"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
 import { Effect, Layer, Logger, References, Schedule, Scope } from "effect"
@@ -207,4 +208,32 @@ it("a failed query is told by what happened and its statement, without its value
       ),
     )
   })
+})
+
+it("a table that changes under a running consumer costs its messages no attempt", async () => {
+  const attempts: number[] = []
+  const lines: string[] = []
+  const logger = Logger.make(({ message }) => {
+    lines.push(String(message))
+  })
+  running = startConsumer(
+    consume("/queue/orders", options, async ({ tx, attempt }: Handling) => {
+      attempts.push(attempt)
+      await tx.execute(sql`SELECT * FROM invoices WHERE id <> ${0}`)
+    }),
+    { db, broker, layer: Logger.layer([logger]) },
+  )
+  // Often enough for every connection of the pool.
+  const several = async (from: number) => {
+    for (let n = from; n < from + 20; n++) await send({}, { "outbox-message-id": `m${n}` })
+    await eventually(async () =>
+      expect(await database.sql`SELECT FROM outbox.inbox WHERE state = 'handled'`).toHaveLength(from + 20),
+    )
+  }
+  await several(0)
+  await database.sql`ALTER TABLE invoices ADD COLUMN paid boolean`
+  await several(20)
+  expect(attempts.length).toBeGreaterThan(40)
+  expect(new Set(attempts)).toEqual(new Set([1]))
+  expect(lines).not.toContain("a handler failed")
 })

@@ -150,6 +150,18 @@ describe("failure", () => {
     expect(await stateOf("a1")).toMatchObject({ state: "dead", lastError: "never" })
   })
 
+  it("of a handler over its time that asks for its signal only then: it is aborted", async () => {
+    let late: boolean | undefined
+    bench.start(
+      consume("/queue/orders", { ...settings, timeout: "20 millis", maxAttempts: 1 }, async (handling) => {
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        late = handling.signal.aborted
+      }),
+    )
+    await bench.send({ id: "m1" })
+    await eventually(() => expect(late).toBe(true))
+  })
+
   it("of a handler over its time: parked, its signal aborted, others go on meanwhile", async () => {
     const done: string[] = []
     let aborted = false
