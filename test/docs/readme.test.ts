@@ -76,7 +76,12 @@ const contextFile = (outbox: string): string =>
 describe("README", () => {
   beforeAll(async () => {
     rmSync(root, { recursive: true, force: true })
-    const pages = ["README.md", "docs/consumer.md", "docs/django-outbox-pattern.md", "docs/operations.md"].filter(existsSync)
+    const pages = [
+      "README.md",
+      "docs/consumer.md",
+      "docs/django-outbox-pattern.md",
+      "docs/operations.md",
+    ].filter(existsSync)
     const blocks = pages.flatMap(blocksOf)
     for (const block of blocks) {
       mkdirSync(`${root}/${block.page}`, { recursive: true })
