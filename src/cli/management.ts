@@ -2,7 +2,7 @@
 import { Layer, Redacted } from "effect"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import { layerRabbitmqRoutes, type RabbitmqRoutesOptions } from "../broker/rabbitmq-management/routes.ts"
-import { parseEndpoint } from "../broker/stomp/endpoint.ts"
+import { type Endpoint, parseEndpoint } from "../broker/stomp/endpoint.ts"
 import { layerStrict } from "../broker/strict.ts"
 import { type Config, type MANAGEMENT_SETTINGS, variableOf } from "../config.ts"
 import { brokerTlsOf, brokerUrlsOf } from "./broker.ts"
@@ -10,12 +10,12 @@ import { CliError } from "./failure.ts"
 
 export type ManagementConfig = Config<(typeof MANAGEMENT_SETTINGS)[number]>
 
-/** `undefined` where no management URL is set. */
+/** `undefined` where no management URL is set. Throws a `CliError`, which repeats no URL, where the broker's cannot be read. */
 export const managementOptions = (config: ManagementConfig): RabbitmqRoutesOptions | undefined => {
   const url = config.brokerManagementUrl
   if (url === undefined) return undefined
   const [first] = brokerUrlsOf(config) as [Redacted.Redacted<string>]
-  const endpoint = parseEndpoint(Redacted.value(first), 0)
+  const endpoint = endpointOf(first)
   const { servername, ...tls } = brokerTlsOf(config)
   const sameHost = new URL(Redacted.value(url)).hostname === endpoint.host
   return {
@@ -24,6 +24,14 @@ export const managementOptions = (config: ManagementConfig): RabbitmqRoutesOptio
     passcode: endpoint.passcode,
     virtualHost: config.vhost ?? endpoint.virtualHost ?? "/",
     tls: sameHost && servername !== undefined ? { ...tls, servername } : tls,
+  }
+}
+
+const endpointOf = (url: Redacted.Redacted<string>): Endpoint => {
+  try {
+    return parseEndpoint(Redacted.value(url), 0)
+  } catch (error) {
+    throw new CliError({ message: (error as BrokerError).message })
   }
 }
 

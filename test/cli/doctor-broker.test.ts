@@ -322,6 +322,13 @@ describe("a broker", () => {
     }
   })
 
+  it("whose URL cannot be read is a problem, without the URL", async () => {
+    const url = "stomp://app%zz:hunter2@127.0.0.1:1"
+    const visit = await doctor({ ...variables(), OUTBOX_BROKER_URL: url })
+    assert.deepStrictEqual(visit.checks, ["broker.connect", ...ALWAYS])
+    assert.notInclude(JSON.stringify(visit), "hunter2")
+  })
+
   it("without heart-beats is warned of", async () => {
     const { code, checks } = await doctor({ ...variables(), OUTBOX_HEARTBEAT: "0" })
     assert.deepStrictEqual(checks, ["broker.heartbeat", ...ALWAYS, "topology.route"])

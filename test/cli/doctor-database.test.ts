@@ -66,6 +66,13 @@ const run = async (sql: postgres.Sql, ...statements: ReadonlyArray<string>) => {
   for (const statement of statements) await sql.unsafe(statement)
 }
 
+/** On one connection, whose end reports what it did to the statistics. */
+const alone = async (url: string, work: (sql: postgres.Sql) => Promise<void>) => {
+  const sql = postgres(url, { max: 1, onnotice: () => {} })
+  await work(sql)
+  await sql.end()
+}
+
 const cases: ReadonlyArray<{
   readonly title: string
   /** Gives a function that ends it, where a dropped database does not. */
@@ -236,11 +243,12 @@ const cases: ReadonlyArray<{
   },
   {
     title: "a big table that was never vacuumed",
-    cause: async ({ sql }) => {
-      await run(sql, "ALTER TABLE outbox.messages SET (autovacuum_enabled = off)")
-      await writeMessages(sql, { count: 110_000 })
-      await run(sql, "UPDATE outbox.messages SET published_at = now()", "SELECT pg_stat_force_next_flush()")
-    },
+    cause: ({ url }) =>
+      alone(url, async (sql) => {
+        await run(sql, "ALTER TABLE outbox.messages SET (autovacuum_enabled = off)")
+        await writeMessages(sql, { count: 110_000 })
+        await run(sql, "UPDATE outbox.messages SET published_at = now()")
+      }),
     level: "problem",
     check: "database.never-vacuumed",
     where: /^table outbox\.messages$/,
@@ -249,14 +257,17 @@ const cases: ReadonlyArray<{
   },
   {
     title: "row versions that vacuum cannot remove",
-    cause: async ({ sql, url }) => {
-      await run(sql, "ALTER TABLE outbox.messages SET (autovacuum_enabled = off)")
-      await writeMessages(sql, { count: 60_000 })
-      const end = await open(
-        url,
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM outbox.messages LIMIT 1",
+    cause: async ({ url }) => {
+      const snapshot =
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM outbox.messages LIMIT 1"
+      await alone(url, async (sql) => {
+        await run(sql, "ALTER TABLE outbox.messages SET (autovacuum_enabled = off)")
+        await writeMessages(sql, { count: 60_000 })
+      })
+      const end = await open(url, snapshot)
+      await alone(url, (sql) =>
+        run(sql, "UPDATE outbox.messages SET published_at = now()", "VACUUM outbox.messages"),
       )
-      await run(sql, "UPDATE outbox.messages SET published_at = now()", "VACUUM outbox.messages")
       return end
     },
     level: "problem",

@@ -4,6 +4,7 @@ import type { BrokerError } from "../../broker/broker.ts"
 import { type Management, makeManagement } from "../../broker/rabbitmq-management/management.ts"
 import { readQueues } from "../../broker/rabbitmq-management/queues.ts"
 import { readTopology } from "../../broker/rabbitmq-management/topology.ts"
+import { CliError } from "../failure.ts"
 import { type ManagementConfig, managementOptions } from "../management.ts"
 import { counted } from "../table.ts"
 import { type Finding, ok, problem, unchecked } from "./finding.ts"
@@ -39,7 +40,10 @@ export const checkTopology = (
           : checkDestinations(destinations, topology, queues)),
       ]
     }).pipe(Effect.catch((error) => Effect.succeed([away(error)])))
-  })
+  }).pipe(
+    // A broker URL that cannot be read is a finding already.
+    Effect.catchDefect((defect) => (defect instanceof CliError ? Effect.succeed([]) : Effect.die(defect))),
+  )
 
 const withoutManagement = (profile: string | undefined, destinations: ReadonlyArray<string>): Finding => {
   const where = counted(destinations.length, "destination")
