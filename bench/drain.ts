@@ -1,150 +1,239 @@
-/** How fast a standing backlog leaves, with a receipt for each message, against a bare stompjs publisher of the same frames. */
-import { Broker, wireHeaders } from "drizzle-outbox/broker"
-import { layerPolling, layerPostgres, runRelay } from "drizzle-outbox/relay"
+/**
+ * How fast a standing backlog leaves: to real brokers, with a receipt for each message, against a bare stompjs publisher of
+ * the same frames; and beside other people's outboxes and queues.
+ */
+import { layerMemory } from "drizzle-outbox/broker"
 import { layerStomp } from "drizzle-outbox/stomp"
-import { Effect, Layer, Logger } from "effect"
-import type postgres from "postgres"
-import { startRabbit } from "../test/support/rabbitmq.ts"
-import { type Frame, publishBare } from "./support/bare-publisher.ts"
-import { compare, interleave } from "./support/compare.ts"
+import { startActiveMq } from "../test/support/activemq.ts"
+import { type Rabbit, startRabbit } from "../test/support/rabbitmq.ts"
+import { publishBare } from "./support/bare-publisher.ts"
+import { compare, interleave, ratioOf } from "./support/compare.ts"
+import {
+  deleteQueue,
+  drain,
+  fastestWindow,
+  figuresOf,
+  framesOf,
+  noCosts,
+  refill,
+} from "./support/draining.ts"
+import { type Installed, installPeers, type Peers } from "./support/peers.ts"
 import type { Lab, Question } from "./support/question.ts"
-import { brokerVersion, startDatabase } from "./support/servers.ts"
-import { median } from "./support/statistics.ts"
+import { brokerVersion, type Database, startDatabase } from "./support/servers.ts"
 
-const WINDOWS = [500, 1000, 2000, 4000]
+const BODY_BYTES = 200
+/** A peer is stopped after so many milliseconds, and its rate is that of what it had done. */
+const LIMIT = 10_000
+
+/** Peers beside which a relay drains: to a broker that takes everything at no cost, or to RabbitMQ. */
+const PEERS = [
+  {
+    to: "nothing",
+    program: "graphile-worker",
+    tuned: true,
+    note: "24 jobs at once, a local queue of 500, completions in batches",
+  },
+  { to: "nothing", program: "graphile-worker", tuned: false, note: "as it comes" },
+  { to: "nothing", program: "pg-boss", tuned: true, note: "a partition of its own, notify, batches of 500" },
+  { to: "nothing", program: "pg-boss", tuned: false, note: "as it comes: one job every two seconds" },
+  {
+    to: "nothing",
+    program: "pg-transactional-outbox",
+    tuned: true,
+    note: "200 at a time, parallel, 500 segments, 50 connections",
+  },
+  { to: "nothing", program: "pg-transactional-outbox", tuned: false, note: "as it comes: 5 at a time" },
+  {
+    to: "rabbitmq topic",
+    program: "pg-transactional-outbox",
+    tuned: true,
+    note: "200 at a time, parallel, 500 segments, 50 connections; a receipt each",
+  },
+  {
+    to: "rabbitmq topic",
+    program: "pg-transactional-outbox",
+    tuned: false,
+    note: "as it comes: 5 at a time; a receipt each",
+  },
+  {
+    to: "rabbitmq topic",
+    program: "django_outbox_pattern",
+    tuned: false,
+    note: "as it comes: not persistent, no receipts, all in one transaction",
+  },
+] as const
 
 export const question: Question = {
   asks: "How fast does a standing backlog leave, with a receipt for each message?",
-  minutes: 10,
+  minutes: 30,
   run: async (lab) => {
-    const count = lab.once ? 2000 : 50_000
-    const [database, rabbit] = await Promise.all([startDatabase(), startRabbit()])
+    const database = await startDatabase()
+    let rabbit: Promise<Rabbit> | undefined
+    const started = () => {
+      rabbit ??= startRabbit()
+      return rabbit
+    }
     try {
-      const broker = await brokerVersion(rabbit.stompUrl)
-      for (const kind of ["queue", "topic"]) {
-        const name = `rabbitmq ${kind}`
-        await lab.measure(name, async () => {
-          const frames = await backlog(database.sql, count, `/${kind}/bench`)
-          const clean = () => deleteQueue(rabbit.managementUrl, "bench")
-          const bare = async (window: number) => {
-            const rate = await publishBare(rabbit.stompUrl, frames, window)
-            await clean()
-            return rate
-          }
-          const ours = async () => {
-            await fill(database.sql, count, `/${kind}/bench`)
-            const rate = await drain(database.url, rabbit.stompUrl, count)
-            await clean()
-            return rate
-          }
-          const window = await fastestWindow(lab, name, bare)
-          return {
-            ...(await compare(lab, { label: name }, ours, () => bare(window))),
-            settings: {
-              ...database.settings,
-              broker,
-              messages: count,
-              bodyBytes: frames[0]!.body.length,
-              relayWindow: 1000,
-              baselineWindow: window,
-            },
-          }
-        })
-      }
+      await withRabbit(lab, database, started)
+      await withActiveMq(lab, database)
+      await besidePeers(lab, database, started)
     } finally {
       await database.remove()
-      await rabbit.remove()
+      await (await rabbit)?.remove()
     }
   },
 }
 
-/** The window with which the baseline is fastest. */
-const fastestWindow = async (
-  lab: Lab,
-  label: string,
-  bare: (window: number) => Promise<number>,
-): Promise<number> => {
-  const contestants = Object.fromEntries(WINDOWS.map((window) => [`window ${window}`, () => bare(window)]))
-  const rates = await interleave(lab, { label: `${label}, the baseline's windows`, repeats: 3 }, contestants)
-  const rateOf = (window: number) => median(rates[`window ${window}`]!)
-  return WINDOWS.reduce((best, next) => (rateOf(next) > rateOf(best) ? next : best))
+const withRabbit = async (lab: Lab, database: Database, started: () => Promise<Rabbit>): Promise<void> => {
+  for (const kind of ["queue", "topic"]) {
+    const name = `rabbitmq ${kind}`
+    if (!lab.wants(name)) continue
+    const rabbit = await started()
+    await againstBare(lab, database, {
+      name,
+      url: rabbit.stompUrl,
+      destination: `/${kind}/bench`,
+      count: lab.once ? 1000 : 50_000,
+      idHeader: "amqp-message-id",
+      clean: () => deleteQueue(rabbit.managementUrl, "bench"),
+    })
+  }
 }
 
-/** Empties the outbox and writes `count` messages of about 200 bytes over 500 keys. */
-const fill = async (sql: postgres.Sql, count: number, destination: string): Promise<void> => {
-  await sql`TRUNCATE outbox.messages`
-  await sql`
-    INSERT INTO outbox.messages (event, operation, destination, key, body)
-    SELECT 'orders', 'insert', ${destination}, 'customer-' || n % 500,
-           json_build_object('order_id', n, 'status', 'placed', 'note', repeat('x', 150))::text
-    FROM generate_series(1, ${count}::int) n ORDER BY n`
-  await sql`VACUUM ANALYZE outbox.messages`
+const withActiveMq = async (lab: Lab, database: Database): Promise<void> => {
+  const names = ["queue", "topic"].map((kind) => [kind, `activemq ${kind}`] as const)
+  if (!names.some(([, name]) => lab.wants(name))) return
+  const activemq = await startActiveMq()
+  try {
+    for (const [kind, name] of names)
+      await againstBare(lab, database, {
+        name,
+        url: activemq.stompUrl,
+        destination: `/${kind}/bench`,
+        count: lab.once ? 500 : 10_000,
+        idHeader: undefined,
+        clean: async () => {},
+      })
+  } finally {
+    await activemq.remove()
+  }
 }
 
-/** The frames that the relay will send, for the baseline. */
-const backlog = async (
-  sql: postgres.Sql,
-  count: number,
-  destination: string,
-): Promise<ReadonlyArray<Frame>> => {
-  await fill(sql, count, destination)
-  const rows = await sql`SELECT * FROM outbox.messages ORDER BY position`
-  return rows.map((row) => ({
-    destination,
-    body: row["body"],
-    headers: {
-      "content-type": row["content_type"],
-      "amqp-message-id": row["id"],
-      ...wireHeaders(
-        {
-          position: row["position"],
-          id: row["id"],
-          event: row["event"],
-          eventId: row["event_id"],
-          operation: row["operation"],
-          destination,
-          version: row["version"],
-          key: row["key"],
-          headers: row["headers"],
-          createdAt: row["created_at"].toISOString(),
-        },
-        { django: true },
-      ),
-    },
-  }))
+interface Target {
+  readonly name: string
+  readonly url: string
+  readonly destination: string
+  readonly count: number
+  readonly idHeader: string | undefined
+  /** What a repeat has left goes before the next. */
+  readonly clean: () => Promise<void>
 }
 
-/** Runs a relay until the outbox is drained: from its connection to the last recorded confirmation. */
-const drain = async (database: string, url: string, count: number): Promise<number> => {
-  let connectedAt = 0
-  const broker = Layer.effect(
-    Broker,
-    Effect.map(Broker, ({ connect }) =>
-      Broker.of({
-        connect: (subscription) =>
-          Effect.tap(connect(subscription), () =>
-            Effect.sync(() => {
-              connectedAt = performance.now()
-            }),
-          ),
-      }),
-    ),
-  ).pipe(Layer.provide(layerStomp({ url })))
-  const report = await Effect.runPromise(
-    runRelay({ once: true }).pipe(
-      Effect.provide(Layer.mergeAll(layerPostgres({ url: database }), broker, layerPolling)),
-      Effect.provide(Logger.layer([])),
-    ),
-  )
-  if (report.published !== count) throw new Error(`${report.published} of ${count} published`)
-  return (count / (performance.now() - connectedAt)) * 1000
-}
-
-const deleteQueue = async (managementUrl: string, queue: string): Promise<void> => {
-  const { protocol, host, username, password } = new URL(managementUrl)
-  const authorization = `Basic ${Buffer.from(`${username || "guest"}:${password || "guest"}`).toString("base64")}`
-  await fetch(`${protocol}//${host}/api/queues/%2F/${queue}`, {
-    method: "DELETE",
-    headers: { authorization },
+const againstBare = (lab: Lab, database: Database, target: Target): Promise<void> =>
+  lab.measure(target.name, async () => {
+    const { name, url, destination, count, clean } = target
+    const backlog = { count, destination, bodyBytes: BODY_BYTES }
+    const frames = await framesOf(database, backlog, target.idHeader)
+    const costs = noCosts()
+    const bareCosts: number[] = []
+    const bare = async (window: number) => {
+      const cpu = process.cpuUsage()
+      const rate = await publishBare(url, frames, window)
+      const { user, system } = process.cpuUsage(cpu)
+      bareCosts.push((user + system) / count)
+      await clean()
+      return rate
+    }
+    const ours = async () => {
+      await refill(database, backlog)
+      const rate = await drain(database, layerStomp({ url }), count, costs)
+      await clean()
+      return rate
+    }
+    const window = await fastestWindow(lab, name, bare)
+    return {
+      ...(await compare(lab, { label: name }, ours, () => bare(window))),
+      figures: {
+        ...figuresOf(costs),
+        "baseline, µs of CPU a message": Math.round(
+          bareCosts.reduce((sum, cost) => sum + cost, 0) / bareCosts.length,
+        ),
+      },
+      settings: {
+        ...database.settings,
+        broker: await brokerVersion(url),
+        messages: count,
+        bodyBytes: frames[0]!.body.length,
+        relayWindow: 1000,
+        baselineWindow: window,
+      },
+    }
   })
+
+const caseOf = ({ to, program, tuned }: (typeof PEERS)[number]) =>
+  `${to === "nothing" ? "memory broker" : to} beside ${program.replaceAll("_", "-")}${tuned ? ", tuned" : ""}`
+
+/** All of those that drain to the same take turns with the one relay. */
+const besidePeers = async (lab: Lab, database: Database, started: () => Promise<Rabbit>): Promise<void> => {
+  if (!PEERS.some((peer) => lab.wants(caseOf(peer)))) return
+  const installed = await installPeers(lab.once, lab.say)
+  await beside(lab, database, installed, "nothing", undefined)
+  const some = typeof installed.node !== "string" || typeof installed.python !== "string"
+  const wanted = PEERS.some((peer) => peer.to !== "nothing" && lab.wants(caseOf(peer)))
+  await beside(lab, database, installed, "rabbitmq topic", some && wanted ? await started() : undefined)
+}
+
+const beside = async (
+  lab: Lab,
+  database: Database,
+  installed: Installed,
+  to: (typeof PEERS)[number]["to"],
+  rabbit: Rabbit | undefined,
+): Promise<void> => {
+  const count = lab.once ? 300 : 20_000
+  const limit = lab.once ? 1000 : LIMIT
+  const backlog = { count, destination: "/topic/bench", bodyBytes: BODY_BYTES }
+  const broker = rabbit === undefined ? layerMemory({ sink: true }) : layerStomp({ url: rabbit.stompUrl })
+  const wanted = PEERS.filter((peer) => peer.to === to && lab.wants(caseOf(peer)))
+  const peersOf = ({ program }: (typeof PEERS)[number]): Peers | string =>
+    program === "django_outbox_pattern" ? installed.python : installed.node
+  const costs = noCosts()
+  const contestants: Record<string, () => Promise<number>> = {
+    ours: async () => {
+      await refill(database, backlog)
+      return drain(database, broker, count, costs)
+    },
+  }
+  let databases = 0
+  for (const peer of wanted) {
+    const peers = peersOf(peer)
+    if (typeof peers === "string") continue
+    contestants[caseOf(peer)] = async () => {
+      const name = `peer_${to.slice(0, 3)}_${++databases}`
+      const url = await database.empty(name)
+      const rate = await peers.run(peer.program, {
+        database: url,
+        tuned: peer.tuned,
+        messages: count,
+        limit,
+        destination: "/topic/bench",
+        ...(rabbit !== undefined && { broker: rabbit.stompUrl }),
+      })
+      await database.sql.unsafe(`DROP DATABASE ${name} WITH (FORCE)`)
+      return rate
+    }
+  }
+  const rates =
+    Object.keys(contestants).length === 1 ? {} : await interleave(lab, { label: `to ${to}` }, contestants)
+  for (const peer of wanted)
+    await lab.measure(caseOf(peer), async () => {
+      const peers = peersOf(peer)
+      const settings = { ...database.settings, to, messages: count, bodyBytes: BODY_BYTES, peer: peer.note }
+      if (typeof peers === "string") return { skipped: peers, settings }
+      return {
+        ...ratioOf(rates["ours"]!, rates[caseOf(peer)]!),
+        figures: figuresOf(costs),
+        settings: { ...settings, ...peers.settings, stoppedAfterMillis: limit },
+      }
+    })
 }

@@ -11,6 +11,8 @@ const questions: Record<string, () => Promise<{ readonly question: Question }>> 
   latency: () => import("./latency.ts"),
   backlog: () => import("./backlog.ts"),
   horizon: () => import("./horizon.ts"),
+  scale: () => import("./scale.ts"),
+  payload: () => import("./payload.ts"),
   consume: () => import("./consume.ts"),
   "activemq-confirm": () => import("./activemq-confirm.ts"),
 }

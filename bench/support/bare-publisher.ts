@@ -1,6 +1,6 @@
 /** What a careful user would write by hand: a stompjs client that sends a window of frames and waits for their receipts. */
-import { connect } from "node:net"
-import { Client, type IStompSocket, StompSocketState } from "@stomp/stompjs"
+import { Client } from "@stomp/stompjs"
+import { gatheringSocket } from "./gathering-socket.ts"
 
 export interface Frame {
   readonly destination: string
@@ -8,12 +8,13 @@ export interface Frame {
   readonly body: string
 }
 
-/** Publishes everything with a receipt each, at most `window` unconfirmed, and gives the rate per second. */
-export const publishBare = async (
-  url: string,
-  frames: ReadonlyArray<Frame>,
-  window: number,
-): Promise<number> => {
+export interface BarePublisher {
+  /** Resolves with the receipt. */
+  readonly publish: (frame: Frame) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+const connectClient = async (url: string): Promise<Client> => {
   const { hostname, port, username, password } = new URL(url)
   const client = new Client({
     webSocketFactory: () => gatheringSocket(hostname, Number(port)),
@@ -27,26 +28,50 @@ export const publishBare = async (
     client.onStompError = (frame) => reject(new Error(frame.body))
     client.activate()
   })
+  return client
+}
+
+/** Persistent, with the body's length and a receipt. */
+const send = (client: Client, { destination, headers, body }: Frame, receipt: string): void =>
+  client.publish({
+    destination,
+    headers: { receipt, persistent: "true", "content-length": String(Buffer.byteLength(body)), ...headers },
+    body,
+    skipContentLengthHeader: true,
+  })
+
+/** A connection to publish single messages. */
+export const connectBare = async (url: string): Promise<BarePublisher> => {
+  const client = await connectClient(url)
+  let sent = 0
+  return {
+    publish: (frame) =>
+      new Promise((resolve) => {
+        const receipt = String(++sent)
+        client.watchForReceipt(receipt, () => resolve())
+        send(client, frame, receipt)
+      }),
+    close: () => client.deactivate(),
+  }
+}
+
+/** Publishes everything with a receipt each, at most `window` unconfirmed, and gives the rate per second. */
+export const publishBare = async (
+  url: string,
+  frames: ReadonlyArray<Frame>,
+  window: number,
+): Promise<number> => {
+  const client = await connectClient(url)
   const started = performance.now()
   await new Promise<void>((resolve) => {
     let sent = 0
     let confirmed = 0
     const fill = () => {
       while (sent < frames.length && sent - confirmed < window) {
-        const { destination, headers, body } = frames[sent++]!
+        const frame = frames[sent++]!
         const receipt = String(sent)
         client.watchForReceipt(receipt, onReceipt)
-        client.publish({
-          destination,
-          headers: {
-            receipt,
-            persistent: "true",
-            "content-length": String(Buffer.byteLength(body)),
-            ...headers,
-          },
-          body,
-          skipContentLengthHeader: true,
-        })
+        send(client, frame, receipt)
       }
     }
     const onReceipt = () => {
@@ -59,51 +84,4 @@ export const publishBare = async (
   const rate = (frames.length / (performance.now() - started)) * 1000
   await client.deactivate()
   return rate
-}
-
-/** A TCP socket for stompjs that writes the frames of one turn of the event loop at once, one write at a time. */
-const gatheringSocket = (host: string, port: number): IStompSocket => {
-  const tcp = connect({ host, port })
-  tcp.setNoDelay(true)
-  tcp.setEncoding("utf8")
-  let waiting = ""
-  let writing = false
-  let scheduled = false
-  const flush = () => {
-    scheduled = false
-    if (writing || waiting === "") return
-    const text = waiting
-    waiting = ""
-    writing = true
-    tcp.write(text, () => {
-      writing = false
-      flush()
-    })
-  }
-  const socket: IStompSocket = {
-    url: `stomp://${host}:${port}`,
-    onopen: undefined,
-    onclose: undefined,
-    onerror: undefined,
-    onmessage: undefined,
-    readyState: StompSocketState.CONNECTING,
-    send: (data) => {
-      waiting += data as string
-      if (scheduled) return
-      scheduled = true
-      setImmediate(flush)
-    },
-    close: () => tcp.end(),
-  }
-  tcp.on("connect", () => {
-    Object.assign(socket, { readyState: StompSocketState.OPEN })
-    socket.onopen?.()
-  })
-  tcp.on("data", (data) => socket.onmessage?.({ data: data.toString() }))
-  tcp.on("close", () => {
-    Object.assign(socket, { readyState: StompSocketState.CLOSED })
-    socket.onclose?.({ code: 1000, reason: "", wasClean: true })
-  })
-  tcp.on("error", (error) => socket.onerror?.(error))
-  return socket
 }

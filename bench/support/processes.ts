@@ -1,5 +1,5 @@
 /** What processes use, from /proc: on other systems it is unknown. */
-import { readFileSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import type { Sql } from "postgres"
 import { cpuSecondsOf } from "../../test/support/relay-process.ts"
 
@@ -14,6 +14,24 @@ export const residentMegabytes = (pid: number): number =>
 /** Processor time that the processes have used, seconds; of one that has ended it is not known. */
 export const cpuSeconds = (pids: ReadonlyArray<number>): number =>
   linux ? pids.reduce((sum, pid) => sum + cpuSecondsOf(pid), 0) : Number.NaN
+
+/** Processor time that a process, its children and those of them that have ended have used, seconds. */
+export const familyCpuSeconds = (pid: number): number => {
+  if (!linux) return Number.NaN
+  let ticks = 0
+  for (const name of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const fields = readFileSync(`/proc/${name}/stat`, "utf8")
+        .replace(/^.*\) /, "")
+        .split(" ")
+      if (Number(name) === pid || Number(fields[1]) === pid)
+        ticks += fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0)
+    } catch {
+      // It has ended.
+    }
+  }
+  return ticks / 100
+}
 
 /** The server processes of a database's clients, the bench's own left out. */
 export const backendsOf = async (sql: Sql, database: string): Promise<ReadonlyArray<number>> => {

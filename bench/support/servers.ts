@@ -15,6 +15,8 @@ export interface Database {
   readonly sql: postgres.Sql
   /** Makes another database of that name, migrated, and gives its URL. */
   readonly another: (name: string) => Promise<string>
+  /** Makes an empty database of that name and gives its URL. */
+  readonly empty: (name: string) => Promise<string>
   /** Versions and every setting of PostgreSQL that is not the default. */
   readonly settings: Readonly<Record<string, unknown>>
   readonly remove: () => Promise<void>
@@ -41,13 +43,17 @@ export const startDatabase = async (settings: Readonly<Record<string, string>> =
     const changed = await sql<{ name: string; value: string }[]>`
       SELECT name, current_setting(name) AS value FROM pg_settings
       WHERE source = 'command line' AND setting IS DISTINCT FROM boot_val AND name <> ALL(${ADDRESS}) ORDER BY name`
+    const empty = async (name: string) => {
+      await sql.unsafe(`CREATE DATABASE ${name}`)
+      return server.url.replace(/\/postgres$/, `/${name}`)
+    }
     return {
       server,
       url: server.url,
       sql,
+      empty,
       another: async (name) => {
-        await sql.unsafe(`CREATE DATABASE ${name}`)
-        const url = server.url.replace(/\/postgres$/, `/${name}`)
+        const url = await empty(name)
         const its = open(url)
         await Effect.runPromise(migrate(its))
         await its.end()
