@@ -84,8 +84,9 @@ const nothing = Buffer.alloc(0)
 
 const RECEIPT = Buffer.from("RECEIPT\nreceipt-id:")
 const DIGITS = 15
+const PLAIN = new RegExp(`^\\d{1,${DIGITS}}$`)
 
-/** Where the digits of a RECEIPT of nothing but a number end, or -1: of a stream of confirmations each is one. */
+/** Where the digits of a RECEIPT of nothing but a number end, or -1: of a stream of confirmations each is one, and not worth a frame. */
 const endOfReceipt = (bytes: Buffer, at: number): number => {
   for (let index = 0; index < RECEIPT.length; index++) if (bytes[at + index] !== RECEIPT[index]) return -1
   const start = at + RECEIPT.length
@@ -172,7 +173,9 @@ export const makeParser = (
       if (bytes[end] !== 0) throw new ProtocolError("a body longer than its content-length")
       head = undefined
       looked = 0
-      onFrame({ command, headers, body: bytes.subarray(at + body, end) })
+      const receipt = command === "RECEIPT" ? headers["receipt-id"] : undefined
+      if (onReceipt !== undefined && receipt !== undefined && PLAIN.test(receipt)) onReceipt(Number(receipt))
+      else onFrame({ command, headers, body: bytes.subarray(at + body, end) })
       at = end + 1
     }
     // What was handed out are views: the room is not used again.
