@@ -7,6 +7,8 @@ export interface Mutant {
   readonly name: string
   /** What it breaks, in a sentence. */
   readonly breaks: string
+  /** The promises that are seen broken. */
+  readonly violates: ReadonlyArray<string>
   /** Which model catches it. */
   readonly model: "relay" | "consumer" | "late-write"
   readonly edits: ReadonlyArray<{
@@ -22,6 +24,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "settle-on-send",
     breaks: "A message counts as published once it was handed to the connection.",
+    violates: ["published means confirmed"],
     model: "relay",
     edits: [
       {
@@ -36,6 +39,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no-token-on-dead",
     breaks: "A relay that has lost its lanes still marks messages as dead.",
+    violates: ["fenced"],
     model: "relay",
     edits: [
       {
@@ -53,6 +57,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no-local-deadline",
     breaks: "A relay sends on after the end of its lease, until the database tells it.",
+    violates: ["order"],
     model: "relay",
     edits: [
       {
@@ -80,6 +85,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "gaps-in-a-second-statement",
     breaks: "Gaps are read in one snapshot, what lies above the cursor in a later one.",
+    violates: ["order"],
     model: "relay",
     edits: [
       {
@@ -107,7 +113,9 @@ export const mutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "gaps-forgotten-by-xmin",
-    breaks: "A gap is forgotten when the transactions with an id have ended, not those with a lock on the table.",
+    breaks:
+      "A gap is forgotten when the transactions with an id have ended, not those with a lock on the table.",
+    violates: ["order"],
     model: "relay",
     edits: [
       {
@@ -126,6 +134,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "back-off-does-not-hold-its-key",
     breaks: "A refused message lets the later ones of its key pass while it waits.",
+    violates: ["order"],
     model: "relay",
     edits: [
       {
@@ -147,6 +156,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "ack-before-commit",
     breaks: "A delivery is acknowledged before its transaction has committed.",
+    violates: ["nothing lost", "order"],
     model: "consumer",
     edits: [
       {
@@ -160,6 +170,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no-revocation-of-tx",
     breaks: "The handle of a transaction that has ended still takes statements.",
+    violates: ["late writes"],
     model: "late-write",
     edits: [
       {
@@ -172,6 +183,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "resume-in-the-middle-of-a-key",
     breaks: "After a reconnect the relay goes on from the last message in flight, not from the first.",
+    violates: ["order"],
     model: "relay",
     edits: [
       {

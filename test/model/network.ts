@@ -1,6 +1,12 @@
 /** The way between a process and the broker: frames and answers take their time, and outlive neither end of it. */
 import { Effect, Exit } from "effect"
-import type { Broker, BrokerConnection, ConnectionEnd, Outgoing, Settlement } from "../../src/broker/broker.ts"
+import type {
+  Broker,
+  BrokerConnection,
+  ConnectionEnd,
+  Outgoing,
+  Settlement,
+} from "../../src/broker/broker.ts"
 import type { Process } from "./process.ts"
 import type { World } from "./world.ts"
 

@@ -72,4 +72,3 @@ export const makeProcess = (world: World, name: string): Process => {
     onKill: (notice) => void notices.push(notice),
   }
 }
-

@@ -1,6 +1,6 @@
 /** Relays in a world of faults: one run of one seed. */
 import { Clock, Context, Effect, Fiber, Layer, Logger, Schedule } from "effect"
-import type { Broker, Outgoing } from "../../src/broker/broker.ts"
+import type { Outgoing } from "../../src/broker/broker.ts"
 import type { RelayReport } from "../../src/relay/relay.ts"
 import type { StoreError } from "../../src/store/error.ts"
 import type { MemoryTransaction, NewMessage } from "../../src/store/memory.ts"
@@ -43,9 +43,9 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   const promises = makeRelayPromises(world, MAX_ATTEMPTS)
   const pipelined = chance(0.5)
   const context = await Effect.runPromise(
-    Effect.scoped(Layer.build(Layer.merge(modules.memory.layerMemory, modules.memoryBroker.layerMemory({ pipelined })))).pipe(
-      Effect.provideService(Clock.Clock, world.clock),
-    ),
+    Effect.scoped(
+      Layer.build(Layer.merge(modules.memory.layerMemory, modules.memoryBroker.layerMemory({ pipelined }))),
+    ).pipe(Effect.provideService(Clock.Clock, world.clock)),
   )
   const store = Context.get(context, modules.store.OutboxStore)
   const outbox = Context.get(context, modules.memory.MemoryOutbox)
@@ -67,7 +67,8 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   // Relays.
   const relays: { process: Process; fiber: Fiber.Fiber<RelayReport, unknown> }[] = []
   /** Faults that wait for their moment: how many of each are left. */
-  const traps = { send: 3, dead: 3, probe: 1, cut: 7 }
+  const traps = { send: 3, dead: 3, probe: 1 }
+  const cutOff = new Set<string>()
   const spring = (trap: keyof typeof traps) => {
     if (traps[trap] === 0 || world.now() < busyUntil) return false
     traps[trap]--
@@ -121,12 +122,17 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
           frameMillis: 3,
           answerMillis: 5,
           sent: (batch) => {
-            const together = batch.filter(({ headers }) => headers["outbox-key"]?.startsWith("cut-")).length
-            // Both ends lose the connection while several frames are on their way.
-            if (together > 1 && spring("cut")) return after(0, cut)
+            // Both ends lose the connection while several frames are on their way, once for each group of them.
+            const groups = batch.flatMap(({ headers }) => /^cut-\d+/.exec(headers["outbox-key"] ?? "") ?? [])
+            const [group] = groups
+            if (group !== undefined && groups.length > 1 && !cutOff.has(group) && world.now() >= busyUntil) {
+              cutOff.add(group)
+              return after(0, cut)
+            }
             // A process that is stopped while it tries a destination that is in trouble.
             const [only] = batch
-            const probing = batch.length === 1 && only?.destination === "/topic/y" && world.now() < troubleUntil
+            const probing =
+              batch.length === 1 && only?.destination === "/topic/y" && world.now() < troubleUntil
             if (probing && others(process) && spring("probe")) stopAWhile(process)
           },
           answered: (message, settlement) => promises.answered(process.name, message, settlement),
@@ -182,7 +188,11 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
     ...[0, 1].map(() => () => {
       tell("broker", "withholds confirmations")
       const give = faults.stall(() => chance(0.7))
-      after(50 + below(1200), chance(0.5) ? () => (cut(), give()) : give)
+      const lost = chance(0.5)
+      after(50 + below(1200), () => {
+        if (lost) cut()
+        give()
+      })
     }),
     () => {
       tell("broker", "refuses /topic/y")
@@ -222,7 +232,10 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
     }
     const unsettled = rows().filter((row) => row.publishedAt === null && row.deadAt === null)
     if (unsettled.length > 0 && world.now() >= LIMIT - 500)
-      world.violate("published", `${unsettled.map(({ body }) => body).join(", ")} left, and still count as pending`)
+      world.violate(
+        "published",
+        `${unsettled.map(({ body }) => body).join(", ")} left, and still count as pending`,
+      )
     return unsettled.length === 0
   }
 }
@@ -230,18 +243,27 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
 const logTo = (world: World, process: Process) =>
   Logger.layer([
     Logger.make<unknown, void>(({ message }) => {
-      if (!process.killed()) world.tell(process.name, Array.isArray(message) ? message.join(" ") : String(message))
+      if (!process.killed())
+        world.tell(process.name, Array.isArray(message) ? message.join(" ") : String(message))
     }),
   ])
 
 /** The broker answers each sending of a message as the message's writer has planned. */
 const brokerAnswers = (
-  faults: { refuse: (match: (message: Outgoing) => boolean, refusal: { scope: "message" | "attempt" | "destination"; words: string }) => () => void },
+  faults: {
+    refuse: (
+      match: (message: Outgoing) => boolean,
+      refusal: { scope: "message" | "attempt" | "destination"; words: string },
+    ) => () => void
+  },
   promises: RelayPromises,
   inTrouble: () => boolean,
 ) => {
   let answer: Answer | undefined
-  faults.refuse((message) => message.destination === "/topic/y" && inTrouble(), { scope: "destination", words: "not found" })
+  faults.refuse((message) => message.destination === "/topic/y" && inTrouble(), {
+    scope: "destination",
+    words: "not found",
+  })
   faults.refuse(
     (message) => {
       answer = promises.answerTo(message)
@@ -266,22 +288,19 @@ interface Late {
 }
 
 /** Transactions that commit, roll back and commit late, with others of the same key right behind them. */
-const makeWriters = (
-  world: World,
-  promises: RelayPromises,
-  begin: Effect.Effect<MemoryTransaction>,
-) => {
+const makeWriters = (world: World, promises: RelayPromises, begin: Effect.Effect<MemoryTransaction>) => {
   const { after, tell, random } = world
   const { below, chance } = random
   const late = new Set<Late>()
   let transactions = 0
   let messages = 0
   let open = 0
-  const run = <A>(effect: Effect.Effect<A>): A => Effect.runSync(Effect.provideService(effect, Clock.Clock, world.clock))
+  const run = <A>(effect: Effect.Effect<A>): A =>
+    Effect.runSync(Effect.provideService(effect, Clock.Clock, world.clock))
   const keyOf = () => KEYS[below(KEYS.length)]!
   const destinationOf = () => DESTINATIONS[below(DESTINATIONS.length)]!
   const answersOf = (): ReadonlyArray<Answer> => {
-    if (chance(0.78)) return []
+    if (world.now() < AMBUSHES || chance(0.7)) return []
     const kinds: ReadonlyArray<ReadonlyArray<Answer>> = [
       ["never"],
       ["never"],
@@ -330,7 +349,10 @@ const makeWriters = (
           ...(delayed && { availableAt: world.now() + below(500) }),
         }
         const position = run(tx.append(row))
-        tell("writer", `t${transaction} writes ${message.name} at ${position} (${destination}, ${key}${answers.length > 0 ? `, ${answers}` : ""})`)
+        tell(
+          "writer",
+          `t${transaction} writes ${message.name} at ${position} (${destination}, ${key}${answers.length > 0 ? `, ${answers}` : ""})`,
+        )
         return position
       },
       commit: () => {
@@ -400,6 +422,10 @@ const makeWriters = (
         const four = [0, 1, 2, 3].map((i) => `cut-${at}-${i}`)
         after(at + below(80), () => alone([...four, ...four].map((key) => [key, []])))
       }
+      for (const at of [AMBUSHES - 600, AMBUSHES - 400, AMBUSHES - 200, CHAOS - 200]) {
+        after(at, () => alone([[`hold-${at}`, ["attempt"]]]))
+        after(at + 100, () => alone([[`hold-${at}`, []]]))
+      }
       for (const at of [AMBUSHES, CHAOS + 400, CHAOS + 1800])
         after(at, () => strike(() => alone([[`send-${at}`, ["never"]]])))
       const refusals: ReadonlyArray<Answer> = ["never", "attempt", "attempt", "attempt", "attempt"]
@@ -415,7 +441,7 @@ const makeWriters = (
 }
 
 const overDatabase = (
-  _world: World,
+  world: World,
   database: Database,
   process: Process,
   store: OutboxStore["Service"],
@@ -430,10 +456,10 @@ const overDatabase = (
 ): OutboxStore["Service"] => {
   let held = 0
   const told = (what: string, messages: ReadonlyArray<StoredMessage>) => {
-    if (messages.length > 0) _world.tell(process.name, `${what} ${messages.map(({ body }) => body).join(" ")}`)
+    if (messages.length > 0) world.tell(process.name, `${what} ${messages.map(({ body }) => body).join(" ")}`)
   }
   const send = <A, E>(work: Effect.Effect<A, E>, before?: () => void, after?: (value: A) => void) =>
-    database.statement(process, Effect.provideService(work, Clock.Clock, _world.clock), {
+    database.statement(process, Effect.provideService(work, Clock.Clock, world.clock), {
       ...(before && { before }),
       ...(after && { after }),
     })
@@ -442,7 +468,7 @@ const overDatabase = (
     tick: (tick) =>
       send(store.tick(tick), undefined, (share) => {
         promises.share(share)
-        if (share.lanes.size !== held) _world.tell(process.name, `has ${share.lanes.size} lanes`)
+        if (share.lanes.size !== held) world.tell(process.name, `has ${share.lanes.size} lanes`)
         held = share.lanes.size
       }),
     release: (relay, lanes) => send(store.release(relay, lanes)),
@@ -459,7 +485,10 @@ const overDatabase = (
     published: (positions, keep) =>
       send(store.published(positions, keep), () => {
         if (!process.running()) return
-        promises.publish(process.name, hooks.rows().filter((row) => positions.includes(row.position)) as never)
+        promises.publish(
+          process.name,
+          hooks.rows().filter((row) => positions.includes(row.position)) as never,
+        )
       }),
     judge: (verdicts) =>
       send(
@@ -474,5 +503,3 @@ const overDatabase = (
     counts: send(store.counts),
   }
 }
-
-void (undefined as unknown as Broker)

@@ -67,7 +67,12 @@ export const makeRelayPromises = (world: World, maxAttempts: number) => {
       sendings.set(name, sending + 1)
       const answers = written.get(name)?.answers ?? []
       // What can never pass does pass when it was mended, after it was given up.
-      const answer = answers[0] === "never" && answers.length === 1 ? (dead.has(name) ? undefined : "never") : answers[sending]
+      const answer =
+        answers[0] === "never" && answers.length === 1
+          ? dead.has(name)
+            ? undefined
+            : "never"
+          : answers[sending]
       if (answer === "attempt") refusals.set(name, (refusals.get(name) ?? 0) + 1)
       if (answer === "never") doomed.add(name)
       if (answer !== undefined) world.tell("broker", `refuses ${name}: ${answer}`)
@@ -87,9 +92,19 @@ export const makeRelayPromises = (world: World, maxAttempts: number) => {
         return world.violate("order", `${name} arrived after it was given up, and nobody requeued it`)
       if (message.key === null) return
       for (const other of byScope.get(scopeOf(message)) ?? []) {
-        if (other.delayed || !other.visible || arrived.has(other.name) || dead.has(other.name) || doomed.has(other.name)) continue
+        if (
+          other.delayed ||
+          !other.visible ||
+          arrived.has(other.name) ||
+          dead.has(other.name) ||
+          doomed.has(other.name)
+        )
+          continue
         if (precedes(other, message))
-          world.violate("order", `${name} arrived, and ${other.name} of the same key, written before it, had not`)
+          world.violate(
+            "order",
+            `${name} arrived, and ${other.name} of the same key, written before it, had not`,
+          )
       }
     },
 
@@ -105,7 +120,10 @@ export const makeRelayPromises = (world: World, maxAttempts: number) => {
       for (const { body } of rows) {
         const name = String(body)
         if (confirmed.get(name)?.has(process) !== true || !arrived.has(name))
-          world.violate("published means confirmed", `${process} records ${name} as published, which it was never told`)
+          world.violate(
+            "published means confirmed",
+            `${process} records ${name} as published, which it was never told`,
+          )
       }
     },
 
@@ -140,7 +158,10 @@ export const makeRelayPromises = (world: World, maxAttempts: number) => {
           )
         if (fate !== "dead") continue
         if (!doomed.has(name) && (refusals.get(name) ?? 0) < maxAttempts)
-          world.violate("an outage burns no attempts", `${name} was given up, and nobody had refused it for good`)
+          world.violate(
+            "an outage burns no attempts",
+            `${name} was given up, and nobody had refused it for good`,
+          )
         dead.add(name)
       }
     },

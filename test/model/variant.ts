@@ -17,7 +17,10 @@ export const applyMutant = async (mutant: Mutant, target: string): Promise<void>
     const found = text.split(find).length - 1
     if (found !== 1)
       throw new Error(`mutant "${mutant.name}": its text occurs ${found} times in src/${file}:\n${find}`)
-    await writeFile(path, text.replace(find, () => replace))
+    await writeFile(
+      path,
+      text.replace(find, () => replace),
+    )
   }
 }
 

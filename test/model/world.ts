@@ -41,7 +41,8 @@ export interface Ending {
 
 /**
  * Lets a world go on until `over` says so, a promise is broken or `limit` virtual milliseconds have passed. `begin` sets
- * it up. While it runs, `setImmediate` is watched, to know when nothing more happens at an instant.
+ * it up. While it runs, `setImmediate` is watched, to know when nothing more happens at an instant, and `setTimeout`, which
+ * the limit of a handler's time uses, goes by virtual time.
  */
 export const runWorld = async (
   seed: number,
@@ -78,6 +79,7 @@ export const runWorld = async (
   }
 
   const quiet = watchImmediates()
+  const restoreTimers = virtualTimers(world.after)
   try {
     await begin(world)
     while (violation === undefined && now() < limit) {
@@ -89,6 +91,7 @@ export const runWorld = async (
     }
   } finally {
     quiet.stop()
+    restoreTimers()
   }
   return { violation, history, millis: now() }
 }
@@ -133,4 +136,43 @@ const watchImmediates = () => {
       globalThis.clearImmediate = clear
     },
   }
+}
+
+const virtualTimers = (after: World["after"]): (() => void) => {
+  const { setTimeout: realSet, clearTimeout: realClear } = globalThis
+  const cancels = new WeakMap<object, () => void>()
+  const set = (run: (...values: unknown[]) => void, millis = 0, ...values: unknown[]) => {
+    let live = true
+    after(millis, () => live && run(...values))
+    const timer = { ref: () => timer, unref: () => timer, hasRef: () => false }
+    cancels.set(timer, () => {
+      live = false
+    })
+    return timer
+  }
+  globalThis.setTimeout = set as unknown as typeof realSet
+  globalThis.clearTimeout = (timer) => {
+    const cancel = typeof timer === "object" && timer !== null ? cancels.get(timer) : undefined
+    if (cancel === undefined) realClear(timer)
+    else cancel()
+  }
+  return () => {
+    globalThis.setTimeout = realSet
+    globalThis.clearTimeout = realClear
+  }
+}
+
+/** Seeds to try: `MODEL_SEED` alone where it is given, else so many, or `MODEL_SEEDS` of them. */
+export const seedsOf = (count: number): ReadonlyArray<number> => {
+  const { MODEL_SEED, MODEL_SEEDS } = process.env
+  if (MODEL_SEED !== undefined) return [Number(MODEL_SEED)]
+  return Array.from({ length: Number(MODEL_SEEDS ?? count) }, (_, index) => index + 1)
+}
+
+/** Fails with the seed and the history of a world in which a promise was broken. */
+export const assertKept = (seed: number, { violation, history }: Ending): void => {
+  if (violation === undefined) return
+  throw new Error(
+    `seed ${seed}: ${violation.message}\nMODEL_SEED=${seed} runs it again. Its history:\n${history.join("\n")}`,
+  )
 }
