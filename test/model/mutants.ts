@@ -77,8 +77,8 @@ export const mutants: ReadonlyArray<Mutant> = [
       },
       {
         file: "relay/watch.ts",
-        find: "if (state.now() >= state.deadline || !state.lanes.has(message.lane)",
-        replace: "if (!state.lanes.has(message.lane)",
+        find: "if (state.now() >= state.deadline || token === undefined",
+        replace: "if (token === undefined",
       },
     ],
   },
