@@ -1,5 +1,5 @@
 /** A PostgreSQL in this process behind a pool of one connection: whoever writes late meets the next transaction on it. */
-import { PGlite } from "@electric-sql/pglite"
+import type { PGlite } from "@electric-sql/pglite"
 import { drizzle } from "drizzle-orm/node-postgres"
 import type { AnyDatabase } from "../../src/outbox/transaction.ts"
 
@@ -15,6 +15,7 @@ interface Connection {
 class OnePool {
   readonly #server: PGlite
   #busy = false
+  #closed = false
   readonly #waiting: Array<() => void> = []
   constructor(server: PGlite) {
     this.#server = server
@@ -38,7 +39,13 @@ class OnePool {
       connection.release()
     }
   }
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#server.exec("ROLLBACK")
+  }
   async #run(query: Query, values: ReadonlyArray<unknown> = []): Promise<unknown> {
+    // What is left of a world that has ended must not reach the next one.
+    if (this.#closed) return new Promise(() => {})
     const { text, rowMode } = typeof query === "string" ? { text: query, rowMode: undefined } : query
     return this.#server.query(text, [...values], rowMode === undefined ? {} : { rowMode })
   }
@@ -46,10 +53,12 @@ class OnePool {
 
 export interface OneConnection {
   readonly db: AnyDatabase
-  readonly server: PGlite
+  /** Cuts the connection: what was open is rolled back. */
+  readonly close: () => Promise<void>
 }
 
-export const openOneConnection = async (): Promise<OneConnection> => {
-  const server = await PGlite.create()
-  return { server, db: drizzle({ client: new OnePool(server) as never }) as AnyDatabase }
+/** Connects to a server in this process, which nobody else may use meanwhile. */
+export const connectTo = (server: PGlite): OneConnection => {
+  const pool = new OnePool(server)
+  return { db: drizzle({ client: pool as never }) as AnyDatabase, close: () => pool.close() }
 }

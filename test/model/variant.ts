@@ -26,10 +26,12 @@ export const applyMutant = async (mutant: Mutant, target: string): Promise<void>
 
 /** A broken copy of the source, where imports resolve as in the real one; gives its path. */
 export const makeVariant = async (mutant: Mutant): Promise<string> => {
-  const target = join(ROOT, "build", "mutants", mutant.name)
-  await rm(target, { recursive: true, force: true })
-  await mkdir(target, { recursive: true })
+  const root = join(ROOT, "build", "mutants", mutant.name)
+  const target = join(root, "src")
+  await rm(root, { recursive: true, force: true })
+  await mkdir(root, { recursive: true })
   await cp(REAL, target, { recursive: true })
+  await cp(join(ROOT, "migrations"), join(root, "migrations"), { recursive: true })
   await applyMutant(mutant, target)
   return target
 }

@@ -55,6 +55,7 @@ export const runWorld = async (
   const history: string[] = []
   const instants: number[] = []
   let violation: Violation | undefined
+  let rested = false
   const now = () => clock.currentTimeMillisUnsafe()
   const due = (millis: number) => insert(instants, now() + Math.max(0, millis))
   const sleep = (millis: number) =>
@@ -84,11 +85,19 @@ export const runWorld = async (
     await begin(world)
     while (violation === undefined && now() < limit) {
       await quiet.reached()
-      if (violation !== undefined || over()) break
+      if (violation !== undefined || over()) {
+        rested = true
+        break
+      }
       const next = instants.shift()
       if (next === undefined) break
       if (next > now()) await Effect.runPromise(clock.setTime(next))
     }
+    if (!rested && violation === undefined)
+      world.violate(
+        "nothing lost",
+        `after ${Math.round(now())} ms of virtual time there is still no end to it`,
+      )
   } finally {
     quiet.stop()
     restoreTimers()
