@@ -27,8 +27,8 @@ const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestinat
   held.probeAt = undefined
   yield* Effect.gen(function* () {
     const connection = yield* state.broker.connect()
-    if (state.now() >= state.deadline || !state.lanes.has(message.lane) || state.leaving.has(message.lane))
-      return
+    const token = state.lanes.get(message.lane)
+    if (state.now() >= state.deadline || token === undefined || state.leaving.has(message.lane)) return
     const settlement = yield* Effect.callback<Settlement>((resume) => {
       connection.send([toOutgoing(message, state.settings.djangoHeaders)], (_, outcome) =>
         resume(Effect.succeed(outcome)),
@@ -40,10 +40,13 @@ const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestinat
           Effect.succeed<Settlement>({ _tag: "Refused", scope: "destination", words: held.words }),
       }),
     )
-    if (settlement._tag !== "Lost") return apply(state, message, settlement)
+    // Its lane may have gone meanwhile: a trouble is then its new owner's to find, and here nobody would probe for it again.
+    const ours = () => state.lanes.get(message.lane) === token
+    if (settlement._tag === "Confirmed") return apply(state, message, settlement)
+    if (settlement._tag === "Refused") return ours() ? apply(state, message, settlement) : undefined
     const { reason, words } = yield* connection.ended
     // Alone on its connection: whatever the broker closed it over, it was this message or its destination.
-    if (reason === "error") apply(state, message, { _tag: "Refused", scope: "destination", words })
+    if (reason === "error" && ours()) apply(state, message, { _tag: "Refused", scope: "destination", words })
   }).pipe(
     Effect.scoped,
     Effect.catch((error) => Effect.logDebug(`could not probe ${message.destination}: ${error.message}`)),

@@ -20,6 +20,11 @@ export interface NewMessage {
 
 /** A writer's transaction: positions are drawn at `append` and appear at `commit`. */
 export interface MemoryTransaction {
+  /**
+   * Draws the position of the next `append` ahead of it. As in PostgreSQL, the transaction has the table's lock by then,
+   * and no id of its own until it has written a row.
+   */
+  readonly draw: Effect.Effect<number>
   readonly append: (message: NewMessage) => Effect.Effect<number>
   readonly commit: Effect.Effect<void>
   readonly rollback: Effect.Effect<void>
@@ -55,7 +60,8 @@ export const layerMemory: Layer.Layer<OutboxStore | MemoryOutbox> = Layer.effect
 
 const make = (): { store: OutboxStore["Service"]; outbox: MemoryOutbox["Service"] } => {
   const rows = new Map<number, MemoryRow>()
-  const open = new Set<string>()
+  /** Transactions that hold the table's lock, each with what it has written. */
+  const open = new Map<string, ReadonlyArray<MemoryRow>>()
   const relays = new Map<string, { expiresAt: number; floor: number }>()
   const owners: { relay: string | undefined; token: number }[] = Array.from({ length: LANES }, () => ({
     relay: undefined,
@@ -78,16 +84,25 @@ const make = (): { store: OutboxStore["Service"]; outbox: MemoryOutbox["Service"
   const begin = Effect.sync((): MemoryTransaction => {
     const name = `memory/${++transactions}`
     const written: MemoryRow[] = []
+    const ahead: number[] = []
+    const draw = () => {
+      open.set(name, written)
+      return ++drawn
+    }
     const end = (keep: boolean) =>
       Effect.sync(() => {
         if (keep) for (const row of written) rows.set(row.position, row)
         open.delete(name)
       })
     return {
+      draw: Effect.sync(() => {
+        const position = draw()
+        ahead.push(position)
+        return position
+      }),
       append: (message) =>
         withNow((now) => {
-          open.add(name)
-          const position = ++drawn
+          const position = ahead.shift() ?? draw()
           const id = uuid(position)
           written.push({
             position,
@@ -178,7 +193,7 @@ const make = (): { store: OutboxStore["Service"]; outbox: MemoryOutbox["Service"
         return { seen, full: seen.length < found.length || seen.length >= pass.limit }
       }),
 
-    writers: Effect.sync(() => new Set(open)),
+    writers: Effect.sync(() => new Set(open.keys())),
 
     refused: (lanes) =>
       Effect.sync(() =>

@@ -64,6 +64,73 @@ describe("relay, races", () => {
     }),
   )
 
+  it.live(
+    "a probe that ends after its lane has gone does not hold its destination in the lanes that are left",
+    () =>
+      Effect.gen(function* () {
+        let relay = ""
+        const { write, bodies, faults, store, layer, outbox } = yield* setup({
+          wrap: (store) => ({
+            ...store,
+            tick: (tick) => {
+              relay = tick.relay
+              return store.tick(tick)
+            },
+          }),
+        })
+        const mend = faults.refuse((m) => m.destination === "/topic/d", {
+          scope: "destination",
+          words: "not found",
+        })
+        // Of the second connection, which is the probe's, the answers are kept until they are asked for.
+        const answers: Array<() => void> = []
+        let connections = 0
+        const slow = Layer.effect(
+          Broker,
+          Effect.map(Broker, ({ connect }) => ({
+            connect: (subscription) =>
+              Effect.map(connect(subscription), (connection) =>
+                ++connections !== 2
+                  ? connection
+                  : {
+                      ...connection,
+                      send: (batch, settle) =>
+                        connection.send(batch, (index, settlement) => {
+                          answers.push(() => settle(index, settlement))
+                        }),
+                    },
+              ),
+          })),
+        ).pipe(Layer.provide(layer))
+        yield* write({ destination: "/topic/d", body: "first", key: "p" })
+        const lane = (yield* outbox.rows)[0]!.lane
+        yield* startRelay(Layer.merge(layer, slow), { backoff: Schedule.spaced("200 millis") })
+        yield* until(() => assert.strictEqual(answers.length, 1))
+        // The lease is lost, and another relay keeps the lane of the probe.
+        const before = relay
+        const other = {
+          relay: "other",
+          name: "other",
+          leaseMillis: 60_000,
+          renew: true,
+          floor: 0,
+          state: "{}",
+        }
+        yield* store.release(before)
+        yield* store.tick(other)
+        yield* store.release(
+          "other",
+          Array.from({ length: 64 }, (_, index) => index).filter((index) => index !== lane),
+        )
+        yield* until(() => assert.notStrictEqual(relay, before))
+        answers[0]!()
+        mend()
+        yield* write({ destination: "/topic/d", body: "second", key: "q" })
+        assert.notStrictEqual((yield* outbox.rows)[1]!.lane, lane)
+        yield* until(() => assert.deepStrictEqual(bodies(), ["second"]), 8)
+      }),
+  )
+
   it.live("a probe refused as an attempt holds only its key, and dies at the maximum", () =>
     Effect.gen(function* () {
       const { write, layer, bodies, faults, outbox } = yield* setup()

@@ -102,6 +102,23 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
         assert.strictEqual((yield* harness.store.writers).size, quiet.size)
       }))
 
+    test("names a writer that has drawn its position and written nothing yet", (harness) =>
+      Effect.gen(function* () {
+        const quiet = yield* harness.store.writers
+        const tx = yield* harness.begin
+        const drawn = yield* tx.draw
+        assert.strictEqual((yield* harness.store.writers).size, quiet.size + 1)
+        const [behind] = yield* write(harness, {})
+        assert.isAbove(behind!, drawn)
+        assert.strictEqual(
+          yield* tx.append({ event: "e", destination: "/topic/a", body: "1" }),
+          drawn,
+          "what is drawn is what the next row gets",
+        )
+        yield* tx.commit
+        assert.strictEqual((yield* harness.store.writers).size, quiet.size)
+      }))
+
     test("cuts a pass at its limits and says so", (harness) =>
       Effect.gen(function* () {
         const written = yield* write(
