@@ -139,16 +139,16 @@ export const mutants: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "relay/window.ts",
-        find: `      if (!state.heads.includes(position)) state.heads.push(position)
-      dropQueue(state)
+        find: `      keys.hold(state, position)
+      keys.dropQueue(state)
     }
     land(position)
 `,
-        replace: `      if (dead && !state.heads.includes(position)) state.heads.push(position)
-      dropQueue(state)
+        replace: `      if (dead) keys.hold(state, position)
+      keys.dropQueue(state)
     }
     land(position)
-    if (!dead) advance(message)
+    if (!dead) advance(keys.of(message))
 `,
       },
     ],
@@ -175,8 +175,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "inbox/revocable.ts",
-        find: "          if (ended) throw new TransactionEnded()\n          const result",
-        replace: "          const result",
+        find: "          if (ended) throw new TransactionEnded()\n          const prepared",
+        replace: "          const prepared",
       },
     ],
   },

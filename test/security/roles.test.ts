@@ -15,10 +15,11 @@ import { quoteSchema } from "../../src/store/schema-name.ts"
 import { OutboxStore } from "../../src/store/store.ts"
 import { cli, start } from "../cli/program.ts"
 import { type InboxHarness, inboxSuite } from "../suites/inbox.ts"
-import { type StoreHarness, storeSuite } from "../suites/store.ts"
+import { storeSuite } from "../suites/store.ts"
 import { createDatabase, type TestDatabase } from "../support/postgres.ts"
 import { eventually } from "../support/relay.ts"
 import { rawStomp } from "../support/stomp-client.ts"
+import { beginOn } from "../support/store-transaction.ts"
 
 const suffix = randomBytes(4).toString("hex")
 const PASSWORD = "role"
@@ -98,32 +99,9 @@ storeSuite(
   Effect.gen(function* () {
     const database = yield* emptied
     const context = yield* Effect.orDie(Layer.build(layerPostgres({ url: as(database, "relay") })))
-    const begin: StoreHarness["begin"] = Effect.promise(async () => {
-      const tx = postgres(database.url, { max: 1, onnotice: () => {} })
-      await tx`BEGIN`
-      const end = (how: "COMMIT" | "ROLLBACK") =>
-        Effect.promise(async () => {
-          await tx.unsafe(how)
-          await tx.end()
-        })
-      return {
-        append: (message) =>
-          Effect.promise(async () => {
-            const at = (millis: number | undefined) => (millis === undefined ? null : new Date(millis))
-            const [row] = await tx`
-              INSERT INTO outbox.messages (event, operation, destination, key, body, available_at, expires_at)
-              VALUES (${message.event}, 'emit', ${message.destination}, ${message.key ?? null}, ${String(message.body)},
-                      ${at(message.availableAt)}, ${at(message.expiresAt)})
-              RETURNING position`
-            return Number(row?.["position"])
-          }),
-        commit: end("COMMIT"),
-        rollback: end("ROLLBACK"),
-      }
-    })
     return {
       store: Context.get(context, OutboxStore),
-      begin,
+      begin: beginOn(database.url),
       wait: (millis) => Effect.sleep(millis),
       states: Effect.promise(async () => {
         const rows = await database.sql`SELECT * FROM outbox.messages ORDER BY position`
