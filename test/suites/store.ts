@@ -240,12 +240,12 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
       Effect.gen(function* () {
         const [soon, later] = yield* write(
           harness,
-          { key: "k", availableIn: 150 },
+          { key: "k", availableIn: 1500 },
           { key: "k", availableIn: 60_000 },
         )
         const { lanes } = yield* harness.store.tick(tick(ids[0]))
         assert.lengthOf(yield* harness.store.promote(lanes, 10), 0)
-        yield* harness.wait(200)
+        yield* harness.wait(1600)
         const stale = new Map([...lanes].map(([lane, token]) => [lane, token - 1]))
         assert.lengthOf(yield* harness.store.promote(stale, 10), 0)
         const due = yield* harness.store.promote(lanes, 10)
