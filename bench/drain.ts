@@ -40,14 +40,14 @@ const PEERS = [
     to: "nothing",
     program: "pg-transactional-outbox",
     tuned: true,
-    note: "200 at a time, parallel, 500 segments, 50 connections",
+    note: "50 at a time, 500 segments, 20 connections, polling every 10 ms",
   },
   { to: "nothing", program: "pg-transactional-outbox", tuned: false, note: "as it comes: 5 at a time" },
   {
     to: "rabbitmq topic",
     program: "pg-transactional-outbox",
     tuned: true,
-    note: "200 at a time, parallel, 500 segments, 50 connections; a receipt each",
+    note: "50 at a time, 500 segments, 20 connections, polling every 10 ms; a receipt each",
   },
   {
     to: "rabbitmq topic",
@@ -57,7 +57,7 @@ const PEERS = [
   },
   {
     to: "rabbitmq topic",
-    program: "django_outbox_pattern",
+    program: "ancestor",
     tuned: false,
     note: "as it comes: not persistent, no receipts, all in one transaction",
   },
@@ -170,8 +170,10 @@ const againstBare = (lab: Lab, database: Database, target: Target): Promise<void
     }
   })
 
-const caseOf = ({ to, program, tuned }: (typeof PEERS)[number]) =>
-  `${to === "nothing" ? "memory broker" : to} beside ${program.replaceAll("_", "-")}${tuned ? ", tuned" : ""}`
+const caseOf = ({ to, program, tuned }: (typeof PEERS)[number]) => {
+  const peer = program === "ancestor" ? "django-outbox-pattern" : program
+  return `${to === "nothing" ? "memory broker" : to} beside ${peer}${tuned ? ", tuned" : ""}`
+}
 
 /** All of those that drain to the same take turns with the one relay. */
 const besidePeers = async (lab: Lab, database: Database, started: () => Promise<Rabbit>): Promise<void> => {
@@ -196,7 +198,7 @@ const beside = async (
   const broker = rabbit === undefined ? layerMemory({ sink: true }) : layerStomp({ url: rabbit.stompUrl })
   const wanted = PEERS.filter((peer) => peer.to === to && lab.wants(caseOf(peer)))
   const peersOf = ({ program }: (typeof PEERS)[number]): Peers | string =>
-    program === "django_outbox_pattern" ? installed.python : installed.node
+    program === "ancestor" ? installed.python : installed.node
   const costs = noCosts()
   const contestants: Record<string, () => Promise<number>> = {
     ours: async () => {

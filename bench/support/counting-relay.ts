@@ -9,12 +9,14 @@ export interface CountingRelayConfig {
   readonly database: string
   /** URL of a STOMP broker; without one, a broker in its process that takes everything and keeps nothing. */
   readonly broker?: string
+  /** Milliseconds. Default: the relay's own. */
+  readonly lease?: number
 }
 
 /** Messages confirmed since it began. */
 export type Confirmed = number
 
-serve(async ({ database, broker }: CountingRelayConfig) => {
+serve(async ({ database, broker, lease }: CountingRelayConfig) => {
   let confirmed: Confirmed = 0
   const counting = Layer.effect(
     Broker,
@@ -33,7 +35,7 @@ serve(async ({ database, broker }: CountingRelayConfig) => {
     ),
   ).pipe(Layer.provide(broker === undefined ? layerMemory({ sink: true }) : layerStomp({ url: broker })))
   const relay = Effect.runFork(
-    runRelay().pipe(
+    runRelay(lease === undefined ? {} : { lease }).pipe(
       Effect.provide(Layer.mergeAll(layerPostgres({ url: database }), counting, layerPolling)),
       Effect.provide(Logger.layer([])),
     ),
