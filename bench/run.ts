@@ -12,6 +12,7 @@ const questions: Record<string, () => Promise<{ readonly question: Question }>> 
   backlog: () => import("./backlog.ts"),
   horizon: () => import("./horizon.ts"),
   consume: () => import("./consume.ts"),
+  sustained: () => import("./sustained.ts"),
   "activemq-confirm": () => import("./activemq-confirm.ts"),
 }
 
