@@ -5,15 +5,13 @@
  * The rate is searched by steps, each from an empty backlog, and the answer is held for a minute. What is underway is
  * counted by two sequences, so that looking costs nothing: rows written less effects committed.
  */
-import { readFileSync } from "node:fs"
-import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import postgres, { type Sql } from "postgres"
 import { type Rabbit, startRabbit } from "../test/support/rabbitmq.ts"
 import { type RelayProcess, spawnRelay } from "../test/support/relay-process.ts"
 import type { EffectConsumerConfig } from "./support/effect-consumer.ts"
 import type { EventWriterConfig, Load, Loaded } from "./support/event-writer.ts"
-import { cpuSeconds } from "./support/processes.ts"
+import { childrenOf, cpuSeconds, postmasterOf } from "./support/processes.ts"
 import { type Program, startProgram } from "./support/program.ts"
 import type { Lab, Measured, Question } from "./support/question.ts"
 import { brokerVersion, type Database, startDatabase } from "./support/servers.ts"
@@ -158,9 +156,7 @@ const plantOf = async (
   writer: Program<Load, Loaded>,
 ): Promise<Plant> => {
   const beam = Number(/\d+/.exec(await rabbit.ctl("eval", "os:getpid()."))?.[0])
-  const postmaster = Number(
-    readFileSync(join(server.folder, "data", "postmaster.pid"), "utf8").split("\n")[0],
-  )
+  const postmaster = postmasterOf(server)
   return {
     writer,
     pids: {
@@ -178,9 +174,6 @@ const plantOf = async (
     },
   }
 }
-
-const childrenOf = (pid: number): ReadonlyArray<number> =>
-  readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number)
 
 const run = async (
   lab: Lab,
