@@ -11,8 +11,10 @@ import { type Consumer, consume, consumeBatch, layerPostgres } from "drizzle-out
 import { Context, Deferred, Effect, Layer, Logger } from "effect"
 import postgres from "postgres"
 import { compare } from "./support/compare.ts"
+import { childrenOf, cpuSeconds, postmasterOf } from "./support/processes.ts"
 import type { Question } from "./support/question.ts"
 import { startDatabase } from "./support/servers.ts"
+import { median, rounded } from "./support/statistics.ts"
 
 const PARALLEL = 8
 const KEYS = 500
@@ -39,15 +41,17 @@ export const question: Question = {
         const [row] = await client`SELECT count(*)::int AS n FROM effects`
         if (row?.["n"] !== count) throw new Error(`${row?.["n"]} effects of ${count} messages`)
       }
-      const bare = async () => {
+      const backends = () => childrenOf(postmasterOf(database.server))
+      /** Runs from a clean table, and keeps what processor time a message has cost, in microseconds. */
+      const timed = (costs: Cost[], run: () => Promise<number>) => async () => {
         await clean()
-        const rate = await bareTransactions(db, count)
-        await check()
-        return rate
-      }
-      const ours = (consumer: Consumer) => async () => {
-        await clean()
-        const rate = await consumed(consumer, db, count)
+        const [own, servers] = [process.cpuUsage(), cpuSeconds(backends())]
+        const rate = await run()
+        const { user, system } = process.cpuUsage(own)
+        costs.push({
+          node: (user + system) / count,
+          postgresql: ((cpuSeconds(backends()) - servers) * 1e6) / count,
+        })
         await check()
         return rate
       }
@@ -59,36 +63,55 @@ export const question: Question = {
         parallel: PARALLEL,
         order: "key",
       }
-      const single = ours(
-        consume<Body>(DESTINATION, { consumer: "bench", parallel: PARALLEL }, ({ tx, body }) =>
-          insert(tx, body),
-        ),
+      const single = consume<Body>(DESTINATION, { consumer: "bench", parallel: PARALLEL }, ({ tx, body }) =>
+        insert(tx, body),
       )
-      const batch = ours(
-        consumeBatch<Body>(
-          DESTINATION,
-          { consumer: "bench", parallel: PARALLEL, batch: { size: 100 } },
-          (messages, { tx }) =>
-            insertAll(
-              tx,
-              messages.map(({ body }) => body),
-            ),
-        ),
+      const batch = consumeBatch<Body>(
+        DESTINATION,
+        { consumer: "bench", parallel: PARALLEL, batch: { size: 100 } },
+        (messages, { tx }) =>
+          insertAll(
+            tx,
+            messages.map(({ body }) => body),
+          ),
       )
-      for (const [name, contestant] of [
+      for (const [name, consumer] of [
         ["one by one", single],
         ["batches of 100", batch],
       ] as const)
-        await lab.measure(name, async () => ({
-          ...(await compare(lab, { label: name, repeats: 15 }, contestant, bare)),
-          settings,
-        }))
+        await lab.measure(name, async () => {
+          const [ours, baseline]: [Cost[], Cost[]] = [[], []]
+          const compared = await compare(
+            lab,
+            { label: name, repeats: 15 },
+            timed(ours, () => consumed(consumer, db, count)),
+            timed(baseline, () => bareTransactions(db, count)),
+          )
+          return {
+            ...compared,
+            figures: {
+              cpuMicrosecondsPerMessage: { ours: medianCost(ours), baseline: medianCost(baseline) },
+            },
+            settings,
+          }
+        })
     } finally {
       await client.end()
       await database.remove()
     }
   },
 }
+
+/** Microseconds of processor time a message. */
+interface Cost {
+  readonly node: number
+  readonly postgresql: number
+}
+
+const medianCost = (costs: ReadonlyArray<Cost>): Cost => ({
+  node: rounded(median(costs.map(({ node }) => node)), 3),
+  postgresql: rounded(median(costs.map(({ postgresql }) => postgresql)), 3),
+})
 
 interface Body {
   readonly n: number

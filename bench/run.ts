@@ -14,6 +14,7 @@ const questions: Record<string, () => Promise<{ readonly question: Question }>> 
   scale: () => import("./scale.ts"),
   payload: () => import("./payload.ts"),
   consume: () => import("./consume.ts"),
+  sustained: () => import("./sustained.ts"),
   "activemq-confirm": () => import("./activemq-confirm.ts"),
 }
 

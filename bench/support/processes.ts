@@ -1,6 +1,8 @@
 /** What processes use, from /proc: on other systems it is unknown. */
 import { readdirSync, readFileSync } from "node:fs"
+import { join } from "node:path"
 import type { Sql } from "postgres"
+import type { PostgresServer } from "../../test/support/embedded-postgres.ts"
 import { cpuSecondsOf } from "../../test/support/relay-process.ts"
 
 const linux = process.platform === "linux"
@@ -40,3 +42,13 @@ export const backendsOf = async (sql: Sql, database: string): Promise<ReadonlyAr
     WHERE backend_type = 'client backend' AND datname = ${database} AND application_name <> 'bench'`
   return rows.map(({ pid }) => pid)
 }
+
+/** The process that all of a server's are children of. */
+export const postmasterOf = ({ folder }: PostgresServer): number =>
+  Number(readFileSync(join(folder, "data", "postmaster.pid"), "utf8").split("\n", 1)[0])
+
+/** The children of a process; none where it is not known. */
+export const childrenOf = (pid: number): ReadonlyArray<number> =>
+  linux
+    ? readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number)
+    : []
