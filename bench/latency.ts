@@ -106,6 +106,8 @@ interface Round {
   /** Milliseconds of each message from its commit, and from when it should have been written. */
   readonly fromCommit: ReadonlyArray<number>
   readonly fromIntended: ReadonlyArray<number>
+  /** Messages that were to be written: fewer were where the writer could not keep up. */
+  readonly wanted: number
 }
 
 const round = async (
@@ -125,6 +127,7 @@ const round = async (
   return {
     fromCommit: arrived.map((at, index) => at - committed[index]!),
     fromIntended: arrived.map((at, index) => at - intended[index]!),
+    wanted: Math.max(1, Math.round(perSecond * seconds)),
   }
 }
 
@@ -177,6 +180,7 @@ const summarised = (
     repeats: rounds.length,
     figures: {
       messages: all.length,
+      "of them wanted": rounds.reduce((sum, { wanted }) => sum + wanted, 0),
       "p50 from the intended write, ms": at(intended, 0.5),
       "p99 from the intended write, ms": at(intended, 0.99),
     },
