@@ -33,7 +33,7 @@ const caseOf = (way: Way, rate: number) => `${NAMES[way]}, ${rate}/s`
 
 export const question: Question = {
   asks: "How long does a message take from its commit to an independent subscriber?",
-  minutes: 25,
+  minutes: 30,
   headline: (cases) => {
     const nudged = cases.filter((one) =>
       PROMISED.some((rate) => one.case === caseOf("notify", rate) || one.case === caseOf("local", rate)),
