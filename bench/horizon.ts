@@ -51,7 +51,7 @@ const PEERS: ReadonlyArray<QueueName> = ["graphile-worker", "pg-boss"]
 
 export const question: Question = {
   asks: "What does a transaction cost that somebody leaves open?",
-  minutes: 75,
+  minutes: 90,
   headline: (cases) => worstCase(cases.filter((one) => !PEERS.some((peer) => one.case.startsWith(peer)))),
   run: async (lab) => {
     const database = await startDatabase()

@@ -137,10 +137,10 @@ serve(async (config: QueueConfig) => {
     if ("steady" in ask) {
       const moments = poisson(ask.steady.perSecond, ask.steady.seconds)
       const began = now()
-      await openLoop(moments, async () => {
+      const begun = await openLoop(moments, async () => {
         await queue.add(++written)
       })
-      return { written: moments.length, seconds: (now() - began) / 1000 }
+      return { written: begun.length, seconds: (now() - began) / 1000 }
     }
     await queue.addAll(Array.from({ length: ask.burst }, () => ++written))
     return undefined

@@ -51,6 +51,7 @@ export const chart = (name: string, cases: ReadonlyArray<Case>): string | undefi
     return text
   })
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y}" viewBox="0 0 ${WIDTH} ${y}" font-family="sans-serif" font-size="12" fill="#0f172a">
+<title>${asText(name)}: each case beside its baseline</title>
 <rect width="100%" height="100%" fill="#ffffff"/>
 <text x="16" y="26" font-size="16" font-weight="bold">${asText(name)}</text>
 ${placed.join("\n")}

@@ -13,25 +13,35 @@ export const poisson = (perSecond: number, seconds: number): ReadonlyArray<numbe
     () => Math.random() * seconds * 1000,
   ).toSorted((a, b) => a - b)
 
+/** Acts under way at the most: a machine that cannot keep up is not to be asked for ever more. */
+const MOST = 1000
+
 /**
- * Begins `act(index)` at each moment from now on, however long the ones before it take (an open loop), and waits for all of
- * them. Gives the moments on the machine's clock.
+ * Begins an act at each moment from now on, however long the ones before it take (an open loop), and waits for all of them.
+ * Where too many are under way, a moment passes without one. Gives the moments of those begun, on the machine's clock.
  */
 export const openLoop = async (
   moments: ReadonlyArray<number>,
   act: (index: number) => Promise<void>,
 ): Promise<ReadonlyArray<number>> => {
-  const began = now()
+  const start = now()
+  const begun: number[] = []
   const acts: Promise<void>[] = []
+  let running = 0
+  let next = 0
   await new Promise<void>((resolve) => {
     const tick = () => {
-      while (acts.length < moments.length && began + moments[acts.length]! <= now())
-        acts.push(act(acts.length))
-      if (acts.length === moments.length) resolve()
-      else setTimeout(tick, Math.max(0, began + moments[acts.length]! - now()))
+      for (; next < moments.length && start + moments[next]! <= now(); next++) {
+        if (running >= MOST) continue
+        running++
+        begun.push(start + moments[next]!)
+        acts.push(act(acts.length).finally(() => running--))
+      }
+      if (next === moments.length) resolve()
+      else setTimeout(tick, Math.max(0, start + moments[next]! - now()))
     }
     tick()
   })
   await Promise.all(acts)
-  return moments.map((moment) => began + moment)
+  return begun
 }

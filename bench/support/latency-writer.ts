@@ -105,7 +105,7 @@ serve(async (config: WriterConfig) => {
 
   const answer = async ({ perSecond, seconds, first }: Pace): Promise<Written> => {
     const moments = poisson(perSecond, seconds)
-    const committed = new Array<number>(moments.length)
+    const committed: number[] = []
     const intended = await openLoop(moments, async (index) => {
       committed[index] = await write(first + index)
     })

@@ -57,4 +57,14 @@ describe("what a bench says of its values", () => {
     assert.strictEqual(most, 20)
     assert.isBelow(performance.now() - began, 900)
   })
+
+  it("lets moments pass where a thousand acts are under way", async () => {
+    let begun = 0
+    const kept = await openLoop(poisson(15_000, 0.1), async () => {
+      begun++
+      await new Promise((resolve) => setTimeout(resolve, 400))
+    })
+    assert.strictEqual(begun, 1000)
+    assert.strictEqual(kept.length, 1000)
+  })
 })
