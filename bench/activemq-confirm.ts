@@ -4,7 +4,9 @@
  */
 import { connect } from "node:net"
 import { startActiveMq } from "../test/support/activemq.ts"
-import { type Bench, compare } from "./support/bench.ts"
+import { compare } from "./support/compare.ts"
+import type { Question } from "./support/question.ts"
+import { brokerVersion } from "./support/servers.ts"
 
 const BODY = "x".repeat(200)
 const WINDOW = 1000
@@ -12,45 +14,48 @@ const WINDOW = 1000
 /** A transaction has a receipt on its COMMIT, and one with `receipts` one on every SEND, too. */
 type Way = "receipt each" | "receipt on last" | "transaction" | "transaction with receipts"
 
-export const bench: Bench = async ({ once, say }) => {
-  const count = once ? 1000 : 5_000
-  const repeats = once ? 1 : 5
-  const broker = await startActiveMq()
-  let queues = 0
-  // A queue of its own each time: a deep one is slower.
-  const measure = (way: Way, size: number, kind: string) =>
-    publish(broker.stompUrl, `/${kind}/bench-${++queues}`, count, way, size)
-  try {
-    const cases = []
-    for (const kind of ["queue", "topic"]) {
-      say(`${kind}: warming up`)
-      for (const way of ["receipt each", "transaction"] as const) await measure(way, 250, kind)
-      for (const [way, size] of [
-        ["transaction with receipts", 100],
-        ["transaction", 100],
-        ["transaction", 500],
-        ["receipt on last", 250],
-      ] as const) {
-        const settings = {
-          messages: count,
-          bodyBytes: BODY.length,
-          window: WINDOW,
-          size,
-          baseline: "receipt each",
+export const question: Question = {
+  asks: "How does ActiveMQ Classic confirm persistent messages fastest?",
+  minutes: 10,
+  run: async (lab) => {
+    const count = lab.once ? 1000 : 5_000
+    const broker = await startActiveMq()
+    let queues = 0
+    // A queue of its own each time: a deep one is slower.
+    const publishAll = (way: Way, size: number, kind: string) =>
+      publish(broker.stompUrl, `/${kind}/bench-${++queues}`, count, way, size)
+    try {
+      const version = await brokerVersion(broker.stompUrl)
+      for (const kind of ["queue", "topic"])
+        for (const [way, size] of [
+          ["transaction with receipts", 100],
+          ["transaction", 100],
+          ["transaction", 500],
+          ["receipt on last", 250],
+        ] as const) {
+          const name = `${kind}, ${way}, ${size} each`
+          await lab.measure(name, async () => ({
+            ...(await compare(
+              lab,
+              { label: name },
+              () => publishAll(way, size, kind),
+              () => publishAll("receipt each", 1, kind),
+            )),
+            settings: {
+              node: process.version,
+              broker: version,
+              messages: count,
+              bodyBytes: BODY.length,
+              window: WINDOW,
+              size,
+              baseline: "receipt each",
+            },
+          }))
         }
-        cases.push(
-          await compare(
-            { once, say, name: "activemq-confirm", case: `${kind}, ${way}, ${size} each`, repeats, settings },
-            () => measure(way, size, kind),
-            () => measure("receipt each", 1, kind),
-          ),
-        )
-      }
+    } finally {
+      await broker.remove()
     }
-    return cases
-  } finally {
-    await broker.remove()
-  }
+  },
 }
 
 /** Sends everything, at most `WINDOW` unconfirmed, and gives the rate per second. `size`: messages that a receipt covers. */

@@ -8,93 +8,86 @@ import { sql as statement } from "drizzle-orm"
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js"
 import { Broker, type Incoming, layerMemory, type Outgoing, publish } from "drizzle-outbox/broker"
 import { type Consumer, consume, consumeBatch, layerPostgres } from "drizzle-outbox/consumer"
-import { migrate } from "drizzle-outbox/relay"
 import { Context, Deferred, Effect, Layer, Logger } from "effect"
 import postgres from "postgres"
-import { startPostgres } from "../test/support/embedded-postgres.ts"
-import { type Bench, compare } from "./support/bench.ts"
+import { compare } from "./support/compare.ts"
+import type { Question } from "./support/question.ts"
+import { startDatabase } from "./support/servers.ts"
 
 const PARALLEL = 8
 const KEYS = 500
 const DESTINATION = "/queue/bench"
 
-export const bench: Bench = async ({ once, say }) => {
-  // Short repeats, and many: what else the machine does falls on both sides of a pair.
-  const count = once ? 500 : 2_000
-  const repeats = once ? 1 : 15
-  const server = await startPostgres({ shared_buffers: "512MB" })
-  // What a consumer with so many handlers needs; the baseline uses as many of them as there are handlers.
-  const client = postgres(server.url, { max: PARALLEL + 2, onnotice: () => {} })
-  const db = drizzle({ client })
-  try {
-    await Effect.runPromise(migrate(client))
-    await client`CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int NOT NULL, note text NOT NULL)`
-    const [version] = await client`SHOW server_version`
-    const clean = async () => {
-      await client`TRUNCATE effects, outbox.inbox`
-      await client`VACUUM ANALYZE effects, outbox.inbox`
-      await client`CHECKPOINT`
+export const question: Question = {
+  asks: "How fast do waiting messages have their effect, each once?",
+  minutes: 10,
+  run: async (lab) => {
+    // Short repeats, and many: what else the machine does falls on both sides of a pair.
+    const count = lab.once ? 500 : 2_000
+    const database = await startDatabase()
+    // What a consumer with so many handlers needs; the baseline uses as many of them as there are handlers.
+    const client = postgres(database.url, { max: PARALLEL + 2, onnotice: () => {} })
+    const db = drizzle({ client })
+    try {
+      await client`CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int NOT NULL, note text NOT NULL)`
+      const clean = async () => {
+        await client`TRUNCATE effects, outbox.inbox`
+        await client`VACUUM ANALYZE effects, outbox.inbox`
+        await client`CHECKPOINT`
+      }
+      const check = async () => {
+        const [row] = await client`SELECT count(*)::int AS n FROM effects`
+        if (row?.["n"] !== count) throw new Error(`${row?.["n"]} effects of ${count} messages`)
+      }
+      const bare = async () => {
+        await clean()
+        const rate = await bareTransactions(db, count)
+        await check()
+        return rate
+      }
+      const ours = (consumer: Consumer) => async () => {
+        await clean()
+        const rate = await consumed(consumer, db, count)
+        await check()
+        return rate
+      }
+      const settings = {
+        ...database.settings,
+        broker: "memory",
+        messages: count,
+        keys: KEYS,
+        parallel: PARALLEL,
+        order: "key",
+      }
+      const single = ours(
+        consume<Body>(DESTINATION, { consumer: "bench", parallel: PARALLEL }, ({ tx, body }) =>
+          insert(tx, body),
+        ),
+      )
+      const batch = ours(
+        consumeBatch<Body>(
+          DESTINATION,
+          { consumer: "bench", parallel: PARALLEL, batch: { size: 100 } },
+          (messages, { tx }) =>
+            insertAll(
+              tx,
+              messages.map(({ body }) => body),
+            ),
+        ),
+      )
+      for (const [name, contestant] of [
+        ["one by one", single],
+        ["batches of 100", batch],
+      ] as const)
+        await lab.measure(name, async () => ({
+          ...(await compare(lab, { label: name, repeats: 15 }, contestant, bare)),
+          settings,
+        }))
+    } finally {
+      await client.end()
+      await database.remove()
     }
-    const check = async () => {
-      const [row] = await client`SELECT count(*)::int AS n FROM effects`
-      if (row?.["n"] !== count) throw new Error(`${row?.["n"]} effects of ${count} messages`)
-    }
-    const bare = async () => {
-      await clean()
-      const rate = await bareTransactions(db, count)
-      await check()
-      return rate
-    }
-    const ours = (consumer: Consumer) => async () => {
-      await clean()
-      const rate = await consumed(consumer, db, count)
-      await check()
-      return rate
-    }
-    const settings = {
-      messages: count,
-      keys: KEYS,
-      parallel: PARALLEL,
-      order: "key",
-      broker: "memory",
-      node: process.version,
-      postgresql: version?.["server_version"],
-      shared_buffers: "512MB",
-      fsync: "on",
-    }
-    const single = ours(
-      consume<Body>(DESTINATION, { consumer: "bench", parallel: PARALLEL }, ({ tx, body }) =>
-        insert(tx, body),
-      ),
-    )
-    const batch = ours(
-      consumeBatch<Body>(
-        DESTINATION,
-        { consumer: "bench", parallel: PARALLEL, batch: { size: 100 } },
-        (messages, { tx }) =>
-          insertAll(
-            tx,
-            messages.map(({ body }) => body),
-          ),
-      ),
-    )
-    say("warming up")
-    await bare()
-    await single()
-    await batch()
-    const options = { once, say, name: "consume", repeats }
-    return [
-      await compare({ ...options, case: "one by one", settings }, single, bare),
-      await compare(
-        { ...options, case: "batches of 100", settings: { ...settings, batch: 100 } },
-        batch,
-        bare,
-      ),
-    ]
-  } finally {
-    await client.end()
-    await server.remove()
-  }
+  },
 }
 
 interface Body {

@@ -1,80 +1,73 @@
 /** How fast a standing backlog leaves, with a receipt for each message, against a bare stompjs publisher of the same frames. */
 import { Broker, wireHeaders } from "drizzle-outbox/broker"
-import { layerPolling, layerPostgres, migrate, runRelay } from "drizzle-outbox/relay"
+import { layerPolling, layerPostgres, runRelay } from "drizzle-outbox/relay"
 import { layerStomp } from "drizzle-outbox/stomp"
 import { Effect, Layer, Logger } from "effect"
-import postgres from "postgres"
-import { startPostgres } from "../test/support/embedded-postgres.ts"
+import type postgres from "postgres"
 import { startRabbit } from "../test/support/rabbitmq.ts"
 import { type Frame, publishBare } from "./support/bare-publisher.ts"
-import { type Bench, compare, median } from "./support/bench.ts"
+import { compare, interleave } from "./support/compare.ts"
+import type { Lab, Question } from "./support/question.ts"
+import { brokerVersion, startDatabase } from "./support/servers.ts"
+import { median } from "./support/statistics.ts"
 
 const WINDOWS = [500, 1000, 2000, 4000]
 
-export const bench: Bench = async ({ once, say }) => {
-  const count = once ? 2000 : 50_000
-  const repeats = once ? 1 : 5
-  const server = await startPostgres({ shared_buffers: "512MB" })
-  const rabbit = await startRabbit()
-  const sql = postgres(server.url, { onnotice: () => {} })
-  try {
-    await Effect.runPromise(migrate(sql))
-    const [version] = await sql`SHOW server_version`
-    const cases = []
-    for (const destination of ["/queue/bench", "/topic/bench"]) {
-      const frames = await backlog(sql, count, destination)
-      const clean = () => deleteQueue(rabbit.managementUrl, "bench")
-      const bare = async (window: number) => {
-        const rate = await publishBare(rabbit.stompUrl, frames, window)
-        await clean()
-        return rate
-      }
-      const ours = async () => {
-        await fill(sql, count, destination)
-        const rate = await drain(server.url, rabbit.stompUrl, count)
-        await clean()
-        return rate
-      }
-      say(`${destination}: warming up, and looking for the baseline's fastest window`)
-      await ours()
-      const rates = new Map<number, number>()
-      for (const window of WINDOWS) {
-        rates.set(
-          window,
-          median(once ? [await bare(window)] : [await bare(window), await bare(window), await bare(window)]),
-        )
-        say(`${destination}: bare stompjs, window ${window}: ${Math.round(rates.get(window)!)}/s`)
-      }
-      const window = WINDOWS.reduce((best, next) => (rates.get(next)! > rates.get(best)! ? next : best))
-      cases.push(
-        await compare(
-          {
-            once,
-            say,
-            name: "drain",
-            case: `rabbitmq ${destination.split("/")[1]}`,
-            repeats,
+export const question: Question = {
+  asks: "How fast does a standing backlog leave, with a receipt for each message?",
+  minutes: 10,
+  run: async (lab) => {
+    const count = lab.once ? 2000 : 50_000
+    const [database, rabbit] = await Promise.all([startDatabase(), startRabbit()])
+    try {
+      const broker = await brokerVersion(rabbit.stompUrl)
+      for (const kind of ["queue", "topic"]) {
+        const name = `rabbitmq ${kind}`
+        await lab.measure(name, async () => {
+          const frames = await backlog(database.sql, count, `/${kind}/bench`)
+          const clean = () => deleteQueue(rabbit.managementUrl, "bench")
+          const bare = async (window: number) => {
+            const rate = await publishBare(rabbit.stompUrl, frames, window)
+            await clean()
+            return rate
+          }
+          const ours = async () => {
+            await fill(database.sql, count, `/${kind}/bench`)
+            const rate = await drain(database.url, rabbit.stompUrl, count)
+            await clean()
+            return rate
+          }
+          const window = await fastestWindow(lab, name, bare)
+          return {
+            ...(await compare(lab, { label: name }, ours, () => bare(window))),
             settings: {
+              ...database.settings,
+              broker,
               messages: count,
               bodyBytes: frames[0]!.body.length,
               relayWindow: 1000,
               baselineWindow: window,
-              node: process.version,
-              postgresql: version?.["server_version"],
-              shared_buffers: "512MB",
             },
-          },
-          ours,
-          () => bare(window),
-        ),
-      )
+          }
+        })
+      }
+    } finally {
+      await database.remove()
+      await rabbit.remove()
     }
-    return cases
-  } finally {
-    await sql.end()
-    await server.remove()
-    await rabbit.remove()
-  }
+  },
+}
+
+/** The window with which the baseline is fastest. */
+const fastestWindow = async (
+  lab: Lab,
+  label: string,
+  bare: (window: number) => Promise<number>,
+): Promise<number> => {
+  const contestants = Object.fromEntries(WINDOWS.map((window) => [`window ${window}`, () => bare(window)]))
+  const rates = await interleave(lab, { label: `${label}, the baseline's windows`, repeats: 3 }, contestants)
+  const rateOf = (window: number) => median(rates[`window ${window}`]!)
+  return WINDOWS.reduce((best, next) => (rateOf(next) > rateOf(best) ? next : best))
 }
 
 /** Empties the outbox and writes `count` messages of about 200 bytes over 500 keys. */
