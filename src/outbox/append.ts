@@ -84,11 +84,20 @@ const lists = (drafts: readonly Draft[]): Text[] => {
   }
 }
 
-/** An array literal; null stands for nothing but nulls. */
-const list = (values: readonly Text[]): Text =>
-  values.every((value) => value === null)
-    ? null
-    : `{${values.map((value) => (value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`)).join(",")}}`
+/** An array literal; null stands for nothing but nulls. Most columns have one value over and over: it is written once. */
+const list = (values: readonly Text[]): Text => {
+  let last: Text = null
+  let written = "NULL"
+  let text = ""
+  for (const value of values) {
+    if (value !== last) {
+      last = value
+      written = value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`
+    }
+    text += text === "" ? written : `,${written}`
+  }
+  return last === null && values.every((value) => value === null) ? null : `{${text}}`
+}
 
 /** What a statement is given of each draft. */
 const COLUMNS = [
