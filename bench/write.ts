@@ -114,7 +114,7 @@ const measured = async (
         round(
           drizzle(client),
           contestants[name as Contestant],
-          load,
+          lab.once ? { ...load, writers: Math.min(writers, 4) } : load,
           millis,
           latencies.get(name as Contestant)!,
         ),
