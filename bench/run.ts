@@ -9,6 +9,7 @@ const questions: Record<string, () => Promise<{ readonly question: Question }>> 
   drain: () => import("./drain.ts"),
 
   latency: () => import("./latency.ts"),
+  write: () => import("./write.ts"),
   backlog: () => import("./backlog.ts"),
   horizon: () => import("./horizon.ts"),
   scale: () => import("./scale.ts"),

@@ -1,8 +1,10 @@
 /** The one statement that writes messages. */
-import { type SQL, sql } from "drizzle-orm"
+import { sql } from "drizzle-orm"
 import type { PgTransaction } from "drizzle-orm/pg-core"
 import { quoteSchema } from "../store/schema-name.ts"
 import { OutboxError } from "./error.ts"
+import { base64 } from "./json.ts"
+import { run } from "./prepared.ts"
 
 /** Any Drizzle transaction on PostgreSQL, whatever its driver and schema. */
 // biome-ignore lint/suspicious/noExplicitAny: only `any` accepts the transaction of every driver and every schema.
@@ -26,16 +28,53 @@ export interface Draft {
   readonly timeToLive: number | null
 }
 
-/** Writes `drafts` in their order: one statement with one parameter, for any number of them. */
+/** Writes `drafts` in their order: one statement, whose text is one of two, so that a connection prepares it once. */
 export const append = async (tx: AnyTransaction, schema: string, drafts: readonly Draft[]): Promise<void> => {
-  if (drafts.length === 0) return
-  const text = parameter(drafts)
-  await tx.execute(sql`${insertInto(schema)[0]}${text}${insertInto(schema)[1]}`)
+  const [first] = drafts
+  if (first === undefined) return
+  if (drafts.length === 1) await run(tx, statements(schema).one, textsOf(first))
+  else await run(tx, statements(schema).many, lists(drafts))
 }
 
-const parameter = (drafts: readonly Draft[]): string => {
+type Text = string | null
+
+/** A draft as the texts of the columns in `COLUMNS`. */
+const textsOf = (draft: Draft): Text[] => {
+  const { body, due, timeToLive } = draft
+  // PostgreSQL's text has no NUL.
+  const isText = typeof body === "string" && !body.includes("\0")
+  return [
+    draft.event,
+    draft.operation,
+    draft.destination,
+    draft.version,
+    draft.key,
+    draft.headers,
+    draft.contentType,
+    isText ? body : null,
+    isText ? null : base64(typeof body === "string" ? Buffer.from(body) : body),
+    due instanceof Date ? due.toISOString() : null,
+    typeof due === "number" ? String(due) : null,
+    timeToLive === null ? null : String(timeToLive),
+  ]
+}
+
+/** The drafts as array literals: the count of groups, each draft's group from 1, and the columns. */
+const lists = (drafts: readonly Draft[]): Text[] => {
+  const rows = drafts.map(textsOf)
+  let groups = 0
+  let last: number | undefined
+  const places = drafts.map(({ group }) => {
+    if (group !== last) groups++
+    last = group
+    return groups
+  })
   try {
-    return `[${drafts.map(draftText).join(",")}]`
+    return [
+      String(groups),
+      `{${places.join(",")}}`,
+      ...COLUMNS.map((_, column) => list(rows.map((row) => row[column] as Text))),
+    ]
   } catch (cause) {
     throw new OutboxError({
       reason: "too-large",
@@ -45,63 +84,72 @@ const parameter = (drafts: readonly Draft[]): string => {
   }
 }
 
-const draftText = (draft: Draft): string => {
-  const body =
-    typeof draft.body === "string"
-      ? draft.body.includes("\0")
-        ? // PostgreSQL's text has no NUL.
-          `"bytes":"${Buffer.from(draft.body).toString("base64")}"`
-        : `"body":${JSON.stringify(draft.body)}`
-      : `"bytes":"${Buffer.from(draft.body.buffer, draft.body.byteOffset, draft.body.byteLength).toString("base64")}"`
-  const due =
-    draft.due === null
-      ? ""
-      : typeof draft.due === "number"
-        ? `,"delay":${draft.due}`
-        : `,"due":"${draft.due.toISOString()}"`
-  return (
-    `{"group":${draft.group},"event":${JSON.stringify(draft.event)},"operation":"${draft.operation}",` +
-    `"destination":${JSON.stringify(draft.destination)},"version":${JSON.stringify(draft.version)},` +
-    `"key":${JSON.stringify(draft.key)},"headers":${draft.headers},` +
-    `"content_type":${JSON.stringify(draft.contentType)},${body}${due}` +
-    `${draft.timeToLive === null ? "" : `,"life":${draft.timeToLive}`}}`
-  )
+/** An array literal; null stands for nothing but nulls. Most columns have one value over and over: it is written once. */
+const list = (values: readonly Text[]): Text => {
+  let last: Text = null
+  let written = "NULL"
+  let text = ""
+  for (const value of values) {
+    if (value !== last) {
+      last = value
+      written = value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`
+    }
+    text += text === "" ? written : `,${written}`
+  }
+  return last === null && values.every((value) => value === null) ? null : `{${text}}`
 }
+
+/** What a statement is given of each draft. */
+const COLUMNS = [
+  ["event", "text"],
+  ["operation", "text"],
+  ["destination", "text"],
+  ["version", "text"],
+  ["key", "text"],
+  ["headers", "text"],
+  ["content_type", "text"],
+  ["body", "text"],
+  ["bytes", "text"],
+  ["due", "timestamptz"],
+  ["delay", "float8"],
+  ["life", "float8"],
+] as const
+
+const INTO = `("event", "operation", "destination", "version", "key", "headers", "content_type", "body", "body_bytes",
+  "available_at", "expires_at"`
+const VALUES = `"event", "operation", "destination", "version", "key", "headers"::json, "content_type", "body",
+  decode("bytes", 'base64'), "available_at",
+  coalesce("available_at", clock_timestamp()) + "life" * interval '1 millisecond'`
+/** A due moment that has come is null, as the relay's index of ready messages wants it. */
+const AVAILABLE = `CASE WHEN "due" > clock_timestamp() THEN "due"
+  WHEN "delay" > 0 THEN clock_timestamp() + "delay" * interval '1 millisecond' END AS "available_at"`
 
 /**
- * The statement around its parameter. Each group's event id is drawn once, in a materialized CTE; the messages' own ids
- * are the column's default. A due moment that has come is null, as the relay's index of ready messages wants it.
+ * The statements of a schema. Messages' ids are the column's default, as is the event id of a single one; that of each
+ * group is drawn once.
  */
-const insertInto = (schema: string): readonly [SQL, SQL] => {
-  const known = statements.get(schema)
+const statements = (schema: string): { readonly one: string; readonly many: string } => {
+  const known = texts.get(schema)
   if (known !== undefined) return known
   const name = quoteSchema(schema)
-  const statement = [
-    sql.raw(`WITH draft AS MATERIALIZED (
-  SELECT *, CASE WHEN "due" > clock_timestamp() THEN "due"
-                 WHEN "delay" > 0 THEN clock_timestamp() + "delay" * interval '1 millisecond' END AS "available_at"
-  FROM ROWS FROM (json_to_recordset(`),
-    sql.raw(`::text::json) AS (
-    "group" integer, "event" text, "operation" text, "destination" text, "version" text, "key" text, "headers" json,
-    "content_type" text, "body" text, "bytes" text, "due" timestamptz, "delay" double precision, "life" double precision
-  )) WITH ORDINALITY AS d ("group", "event", "operation", "destination", "version", "key", "headers", "content_type",
-    "body", "bytes", "due", "delay", "life", "ordinal")
-), occurrence AS MATERIALIZED (
-  SELECT "group", ${name}."uuid_v7"() AS "event_id" FROM (SELECT DISTINCT "group" FROM draft) AS g
-)
-INSERT INTO ${name}."messages" ("event", "event_id", "operation", "destination", "version", "key", "headers",
-  "content_type", "body", "body_bytes", "available_at", "expires_at")
-SELECT "event", "event_id", "operation", "destination", "version", "key", "headers", "content_type", "body",
-  decode("bytes", 'base64'), "available_at",
-  coalesce("available_at", clock_timestamp()) + "life" * interval '1 millisecond'
-FROM draft JOIN occurrence USING ("group")
-ORDER BY "ordinal"`),
-  ] as const
-  statements.set(schema, statement)
-  return statement
+  const names = COLUMNS.map(([column]) => `"${column}"`).join(", ")
+  const made = {
+    one: `INSERT INTO ${name}."messages" ${INTO})
+SELECT ${VALUES}
+FROM (SELECT *, ${AVAILABLE} FROM (VALUES (${COLUMNS.map(([, type], index) => `$${index + 1}::text::${type}`).join(", ")})) AS v (${names}) OFFSET 0) AS d`,
+    many: `INSERT INTO ${name}."messages" ${INTO}, "event_id")
+SELECT ${VALUES}, "ids"["group"]
+FROM (SELECT *, ${AVAILABLE} FROM unnest($2::text::integer[], ${COLUMNS.map(
+      ([, type], index) => `$${index + 3}::text::${type}[]`,
+    ).join(", ")}) WITH ORDINALITY AS u ("group", ${names}, "ordinal") OFFSET 0) AS d,
+  (SELECT array_agg(${name}."uuid_v7"()) AS "ids" FROM generate_series(1, $1::text::integer)) AS i
+ORDER BY "ordinal"`,
+  }
+  texts.set(schema, made)
+  return made
 }
 
-const statements = new Map<string, readonly [SQL, SQL]>()
+const texts = new Map<string, { readonly one: string; readonly many: string }>()
 
 /** Makes a transaction one that can only roll back. */
 export const poison = async (tx: AnyTransaction): Promise<void> => {

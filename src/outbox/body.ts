@@ -61,7 +61,16 @@ export const encoder = (
   }
 }
 
-type Columns = readonly (readonly [property: string, start: string, column: PgColumn])[]
+/** The columns of a body, each with the text that begins its member. */
+export type BodyColumns = readonly (readonly [property: string, start: string, column: PgColumn])[]
+
+/** The columns of a body that no function and no schema has a part in; undefined for any other. */
+export const plainColumns = (
+  event: string,
+  table: PgTable | undefined,
+  { serializer, schema, fields }: Publication<unknown>,
+): BodyColumns | undefined =>
+  serializer === undefined && schema === undefined ? rowColumns(event, table, true, fields) : undefined
 
 /** The columns of a body that no serializer builds. */
 const rowColumns = (
@@ -69,7 +78,7 @@ const rowColumns = (
   table: PgTable | undefined,
   needed: boolean,
   fields: readonly string[] | undefined,
-): Columns => {
+): BodyColumns => {
   if (!needed) return []
   if (table === undefined)
     throw refused(
@@ -87,7 +96,7 @@ const rowColumns = (
   })
 }
 
-const rowText = (columns: Columns, row: Readonly<Record<string, unknown>>): string => {
+const rowText = (columns: BodyColumns, row: Readonly<Record<string, unknown>>): string => {
   let text = "{"
   for (const [property, start, column] of columns) {
     const value = row[property]
@@ -96,7 +105,7 @@ const rowText = (columns: Columns, row: Readonly<Record<string, unknown>>): stri
   return `${text}}`
 }
 
-const picked = (columns: Columns, row: unknown): Record<string, unknown> =>
+const picked = (columns: BodyColumns, row: unknown): Record<string, unknown> =>
   Object.fromEntries(columns.map(([property]) => [property, (row as Record<string, unknown>)[property]]))
 
 const ownBody = (event: string, value: unknown): string | Uint8Array => {

@@ -12,9 +12,15 @@ export interface ColumnForm {
   readonly form: string
   /** The JSON text of a value that Drizzle returned. Throws `NoJsonForm`. */
   readonly js: (value: unknown, column: PgColumn) => string
-  /** A SQL expression of type json with the same text, byte for byte; only where a test proves it. */
-  readonly sql?: (expression: SQL) => SQL
+  /**
+   * A SQL expression of type json with the same text, byte for byte; only where a test proves it. What has no JSON form
+   * is `refuse`d in words.
+   */
+  readonly sql?: (expression: SQL, refuse: Refuse, column: PgColumn) => SQL
 }
+
+/** A SQL expression of type text that fails with these words. */
+export type Refuse = (words: SQL) => SQL
 
 const own = (expression: SQL): SQL => sql`to_json(${expression})`
 const asText = (expression: SQL): SQL => sql`to_json((${expression})::text)`
@@ -45,14 +51,12 @@ const asIs: ColumnForm = { form: "the JSON value itself", js: jsonText }
 const timestamp: ColumnForm = {
   form: "string, ISO-8601 UTC with milliseconds, 1000-01-01 to 9999-12-30; without time zone it counts as UTC",
   js: (value) => `"${value instanceof Date ? isoText(value) : timestampText(String(value))}"`,
-}
-const timestampSql =
-  (zoned: boolean) =>
-  (expression: SQL): SQL => {
+  sql: (expression, refuse, column) => {
+    const zoned = (column as PgColumn & { readonly withTimezone: boolean }).withTimezone
     const utc = zoned ? sql`(${expression}) AT TIME ZONE 'UTC'` : sql`(${expression})`
-    // The other branch fails on purpose, where the JavaScript form is refused too.
-    return sql`CASE WHEN ${utc} >= '1000-01-01' AND ${utc} < '9999-12-31' THEN to_json(to_char(${utc}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) WHEN (${expression}) IS NOT NULL THEN to_json(((${expression})::text || ' has no JSON form')::integer) END`
-  }
+    return sql`CASE WHEN ${utc} >= '1000-01-01' AND ${utc} < '9999-12-31' THEN to_json(to_char(${utc}, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) WHEN (${expression}) IS NOT NULL THEN to_json(${refuse(sql`concat('the timestamp ', to_json((${expression})::text), ' has no JSON form')`)}) END`
+  },
+}
 
 /** `columnType` (as Drizzle names it) → JSON form. */
 export const columnForms: Readonly<Record<string, ColumnForm>> = {
@@ -116,10 +120,8 @@ export const columnText = (column: PgColumn, value: unknown): string =>
   value === null ? "null" : (columnForms[column.columnType]?.js ?? jsonText)(value, column)
 
 /** The SQL expression with the same text as `columnText`, or undefined where none is proved equal. NULL stays NULL. */
-export const columnSql = (column: PgColumn, expression: SQL): SQL | undefined =>
-  column.columnType === "PgTimestamp" || column.columnType === "PgTimestampString"
-    ? timestampSql((column as PgColumn & { readonly withTimezone: boolean }).withTimezone)(expression)
-    : columnForms[column.columnType]?.sql?.(expression)
+export const columnSql = (column: PgColumn, expression: SQL, refuse: Refuse): SQL | undefined =>
+  columnForms[column.columnType]?.sql?.(expression, refuse, column)
 
 const arrayText = (value: unknown, element: PgColumn): string => {
   if (!Array.isArray(value)) return jsonText(value)

@@ -29,29 +29,30 @@ export interface Writing {
 export const makeDrafts = async (writing: Writing): Promise<Draft[]> => {
   const drafts: Draft[] = []
   const keyColumns = writing.table === undefined ? [] : primaryKey(writing.table)
+  const fixed: ReturnType<typeof fixedOf>[] = []
   let group = 0
   for (const { row, old } of writing.rows) {
-    for (const event of writing.events) {
+    for (const [index, event] of writing.events.entries()) {
+      const { options } = event
       const context: WriteContext<unknown> = {
         operation: writing.operation,
-        old: event.options.old ? old : undefined,
+        old: options.old ? old : undefined,
       }
-      const { options } = event
       if (options.when !== undefined && !guarded(event, () => options.when?.(row, context))) continue
+      fixed[index] ??= fixedOf(event, row, context, writing.options)
+      const { headers, due, timeToLive } = fixed[index]
       const shared = {
         group: group++,
         event: event.name,
         operation: writing.operation,
         key: keyOf(event, keyColumns, row, context),
-        headers: headersOf(event, row, context, writing.options),
-        due: dueOf(event, row, context, writing.options),
-        timeToLive:
-          millis(writing.options.timeToLive, () =>
-            refused(event.name, "time", "`timeToLive` is no finite duration"),
-          ) ?? event.timeToLive,
+        headers: headers ?? headersOf(event, row, context, writing.options),
+        due: due === undefined ? dueOf(event, row, context, writing.options) : due,
+        timeToLive,
       }
       for (const publication of event.publications) {
-        const destinations = guarded(event, () => publication.resolve(row, context))
+        const destinations =
+          publication.destinations ?? guarded(event, () => publication.resolve(row, context))
         if (destinations.length === 0) continue
         const encoded = publication.encode(row, context)
         const body = encoded instanceof Promise ? await encoded.catch(rethrown(event)) : encoded
@@ -70,6 +71,18 @@ export const makeDrafts = async (writing: Writing): Promise<Draft[]> => {
   }
   return drafts
 }
+
+/** What is the same for all rows of a call, made with the first; undefined where a function makes it for each. */
+const fixedOf = (
+  event: CompiledEvent,
+  row: unknown,
+  context: WriteContext<unknown>,
+  options: WriteOptions,
+) => ({
+  headers: typeof event.options.headers === "function" ? undefined : headersOf(event, row, context, options),
+  due: event.options.availableAt === undefined ? dueOf(event, row, context, options) : undefined,
+  timeToLive: timeToLiveOf(event, options),
+})
 
 const rethrown =
   (event: CompiledEvent) =>
@@ -111,7 +124,8 @@ const keyOf = (
   return text
 }
 
-const headersOf = (
+/** The headers of a row's message as JSON. */
+export const headersOf = (
   event: CompiledEvent,
   row: unknown,
   context: WriteContext<unknown>,
@@ -124,7 +138,8 @@ const headersOf = (
   return JSON.stringify(stored)
 }
 
-const dueOf = (
+/** When a row's message is due: a moment, milliseconds from the write, or null for at once. */
+export const dueOf = (
   event: CompiledEvent,
   row: unknown,
   context: WriteContext<unknown>,
@@ -143,3 +158,8 @@ const dueOf = (
   if (!(due instanceof Date) || Number.isNaN(due.getTime())) throw wrong("`availableAt` is no date")
   return due
 }
+
+/** How long a message is worth sending, in milliseconds from the moment it is due; null for ever. */
+export const timeToLiveOf = (event: CompiledEvent, options: WriteOptions): number | null =>
+  millis(options.timeToLive, () => refused(event.name, "time", "`timeToLive` is no finite duration")) ??
+  event.timeToLive

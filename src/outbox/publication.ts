@@ -1,7 +1,6 @@
 /** One of an event's destinations, with its version and body. */
 import type { PgTable } from "drizzle-orm/pg-core"
-import type { BodySchema, Encoder } from "./body.ts"
-import { encoder } from "./body.ts"
+import { type BodyColumns, type BodySchema, type Encoder, encoder, plainColumns } from "./body.ts"
 import { refused } from "./error.ts"
 import { headerFault } from "./headers.ts"
 
@@ -58,6 +57,8 @@ export interface CompiledPublication {
   readonly contentType: string
   readonly schema: BodySchema | undefined
   readonly encode: Encoder
+  /** What the body is made of where only columns make it. */
+  readonly columns: BodyColumns | undefined
 }
 
 /** The options of a publication, by name. */
@@ -97,6 +98,7 @@ export const compilePublication = (
     contentType,
     schema: publication.schema,
     encode: encoder(event, table, publication),
+    columns: plainColumns(event, table, publication),
   }
   if (typeof destination === "function")
     return {

@@ -1,9 +1,10 @@
 /** The statements on the user's own table, and the rows before them where an event asks for those. */
-import { inArray, type SQL, sql } from "drizzle-orm"
+import { inArray, type Query, type SQL, sql } from "drizzle-orm"
 import type { IndexColumn, PgInsertValue, PgTable, PgUpdateSetSource } from "drizzle-orm/pg-core"
 import type { AnyTransaction } from "./append.ts"
 import type { Written } from "./drafts.ts"
 import { OutboxError } from "./error.ts"
+import { type InsertQuery, insertReturning } from "./insert.ts"
 import { byKey, defaultKey, type NamedColumn, namedColumns, primaryKey } from "./key.ts"
 
 /** What happens where an upsert meets a row, as in Drizzle's `onConflictDoUpdate`. */
@@ -19,21 +20,25 @@ export interface UpsertConfig<T extends PgTable> {
 
 type Row = Readonly<Record<string, unknown>>
 
-/** Inserts in input order, in as few statements as PostgreSQL's 65,535 parameters allow. */
-export const insertRows = async (
+/** Inserts in input order. `along` may write the statement anew around Drizzle's text. */
+export const insertRows = (
   tx: AnyTransaction,
   table: PgTable,
   rows: readonly PgInsertValue<PgTable>[],
-  upsert?: UpsertConfig<PgTable>,
+  along: (insert: InsertQuery) => Query = (insert) => insert,
+): Promise<Row[]> => inChunks(table, rows, (chunk) => insertReturning(tx, table, chunk, along))
+
+/** In as few statements as PostgreSQL's 65,535 parameters allow, with room for a few more. */
+const inChunks = async (
+  table: PgTable,
+  rows: readonly PgInsertValue<PgTable>[],
+  write: (chunk: readonly PgInsertValue<PgTable>[]) => Promise<Row[]>,
 ): Promise<Row[]> => {
-  const chunk = Math.max(1, Math.floor(60_000 / Math.max(1, namedColumns(table).length)))
+  const most = Math.max(1, Math.floor(60_000 / Math.max(1, namedColumns(table).length)))
+  if (rows.length <= most) return write(rows)
   const written: Row[] = []
-  for (let start = 0; start < rows.length; start += chunk) {
-    const insert = tx.insert(table).values(rows.slice(start, start + chunk) as PgInsertValue<PgTable>[])
-    written.push(
-      ...((await (upsert === undefined ? insert : insert.onConflictDoUpdate(upsert)).returning()) as Row[]),
-    )
-  }
+  for (let start = 0; start < rows.length; start += most)
+    for (const row of await write(rows.slice(start, start + most))) written.push(row)
   return written
 }
 
@@ -98,7 +103,17 @@ export const upsertRows = async (
     columns.every(({ property }) => row[property as never] !== undefined),
   ) as Row[]
   const before = old && known.length > 0 ? await lockRows(tx, table, within(columns, known), key) : []
-  const after = (await insertRows(tx, table, rows, config)).sort(byKey(key))
+  const written = await inChunks(
+    table,
+    rows,
+    async (chunk) =>
+      (await tx
+        .insert(table)
+        .values(chunk as PgInsertValue<PgTable>[])
+        .onConflictDoUpdate(config)
+        .returning()) as Row[],
+  )
+  const after = written.sort(byKey(key))
   return paired(after, before, columns)
 }
 

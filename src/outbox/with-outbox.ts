@@ -66,7 +66,9 @@ export type Bound<E, T extends PgTable, O extends Operation> = [EventsOf<E, T>] 
 
 /**
  * Writes rows and, in the same transaction, their messages. Each call is one statement on the table and one more for
- * all its messages (with `old: true` one more that locks and reads). What is returned is what Drizzle's `returning()` gives.
+ * all its messages (with `old: true` one more that locks and reads); an insert none of whose messages needs a function, a
+ * schema or a column type that only JavaScript can write is one statement in all. What is returned is what Drizzle's
+ * `returning()` gives.
  *
  * **Gotchas** Whatever goes wrong, the transaction can only roll back afterwards, even when the error is caught; inside
  * a savepoint (`tx.transaction`) only the savepoint is lost. Await every call before the transaction's function returns.

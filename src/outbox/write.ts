@@ -1,4 +1,7 @@
-/** The operations of the write path, in their Promise form: a statement on the user's table and one for its messages. */
+/**
+ * The operations of the write path, in their Promise form: a statement on the user's table and one for its messages, or
+ * one for both.
+ */
 import { is, type SQL } from "drizzle-orm"
 import { type PgInsertValue, type PgTable, PgTransaction, type PgUpdateSetSource } from "drizzle-orm/pg-core"
 import { type AnyTransaction, append, poison } from "./append.ts"
@@ -7,8 +10,10 @@ import { makeDrafts, type Written } from "./drafts.ts"
 import { OutboxError } from "./error.ts"
 import type { CompiledEvent } from "./event.ts"
 import type { WriteOptions } from "./headers.ts"
+import { makeListening } from "./listening.ts"
 import { announce, type Nudge } from "./nudge.ts"
 import type { Operation } from "./publication.ts"
+import { asRefusal } from "./refusal.ts"
 import { deleteRows, insertRows, tooMany, type UpsertConfig, updateRows, upsertRows } from "./rows.ts"
 
 /** What the operations of one `defineOutbox` share. */
@@ -24,6 +29,8 @@ type Insertable = PgInsertValue<PgTable>
 
 /** The operations of an outbox; their public types are `WithOutbox` and `Emit`. */
 export const operations = (outbox: Outbox) => {
+  const listeningTo = makeListening(outbox)
+
   /** Writes the rows, then their messages. Whatever fails, the transaction can only roll back. */
   const write = async (
     tx: AnyTransaction,
@@ -33,7 +40,7 @@ export const operations = (outbox: Outbox) => {
     run: (old: boolean) => Promise<readonly Written[]>,
   ): Promise<unknown[]> =>
     settled(tx, async () => {
-      const events = listening(outbox, table, operation)
+      const { events } = listeningTo(table, operation)
       const rows = await run(events.some((event) => event.options.old))
       await record(tx, { events, operation, table, rows, options })
       return rows.map(({ row }) => row)
@@ -59,17 +66,27 @@ export const operations = (outbox: Outbox) => {
   ): Promise<unknown> => {
     const list = listed(rows)
     if (list.length === 0) return []
-    const written = await write(tx, table, "insert", options, async () => {
+    return settled(tx, async () => {
       if (list.length > outbox.maxRows) throw tooMany(list.length, outbox.maxRows)
-      const inserted = await insertRows(tx, table, list)
+      const { events, inline } = listeningTo(table, "insert")
+      const carried = carriedOn(tx, options)
+      const inserted = await insertRows(tx, table, list, inline && ((insert) => inline(insert, carried)))
       if (inserted.length === 0 && !Array.isArray(rows))
         throw new OutboxError({
           reason: "not-written",
           message: "the insert kept no row: a trigger or rule of the table swallowed it",
         })
-      return inserted.map((row) => ({ row }))
+      if (inline === undefined)
+        await record(tx, {
+          events,
+          operation: "insert",
+          table,
+          rows: inserted.map((row) => ({ row })),
+          options,
+        })
+      else if (inserted.length > 0) announce(tx, outbox.nudge)
+      return Array.isArray(rows) ? inserted : inserted[0]
     })
-    return Array.isArray(rows) ? written : written[0]
   }
 
   const update = (
@@ -146,33 +163,9 @@ const settled = async <A>(tx: AnyTransaction, work: () => Promise<A>): Promise<A
     return await work()
   } catch (error) {
     await poison(tx)
-    throw error
+    throw asRefusal(error)
   }
 }
-
-/** The events that record this operation on this table: bound to it, or named as it. */
-const listening = (outbox: Outbox, table: PgTable, operation: Operation): readonly CompiledEvent[] => {
-  const name = givenName(table)
-  const bound = outbox.events.filter((event) =>
-    event.table === undefined ? event.name === name : event.table === table,
-  )
-  if (bound.length === 0)
-    throw new OutboxError({
-      reason: "unbound",
-      message: `no event is bound to the table ${JSON.stringify(name)}`,
-    })
-  const listening = bound.filter((event) => event.operations.has(operation))
-  if (listening.length === 0)
-    throw new OutboxError({
-      reason: "operation",
-      message: `no event of the table ${JSON.stringify(name)} lists the operation "${operation}"`,
-    })
-  return listening
-}
-
-/** The name given to `pgTable`, before a creator's prefix and without a schema. */
-const givenName = (table: PgTable): string =>
-  (table as unknown as Readonly<Record<symbol, string>>)[Symbol.for("drizzle:BaseName")] ?? ""
 
 const listed = (rows: Insertable | readonly Insertable[]): readonly Insertable[] =>
   Array.isArray(rows) ? (rows as readonly Insertable[]) : [rows as Insertable]

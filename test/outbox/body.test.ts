@@ -74,3 +74,46 @@ it("an Effect Schema encodes the row itself, or the fields of it", async () => {
     '{"name":"a"}',
   )
 })
+
+it("many at once arrive like one", async () => {
+  const all = Object.values(values)
+  const raw = ['{"a",NULL,\\', "a\0é", new Uint8Array([0, 255]), "", "NULL", "é\r\n\t"]
+  const { withOutbox } = defineOutbox({
+    json: { table: items, destination: "/j", serializer: (i) => all[i.id % all.length] },
+    raw: {
+      table: items,
+      destination: ["/r", "/s"],
+      key: (i) => (i.id % 2 === 0 ? null : `k"\\${i.id}`),
+      contentType: "text/plain",
+      serializer: (i) => raw[i.id % raw.length] ?? "",
+    },
+  })
+  const rows = Array.from({ length: 24 }, (_, id) => ({ id, name: "a" }))
+  await test.db.transaction((tx) => withOutbox(tx, items, rows))
+  const messages = await test.messages()
+  const bytesOf = (body: string | Uint8Array) =>
+    typeof body !== "string" || body.includes("\0") ? Buffer.from(body as string).toString("hex") : undefined
+  expect(
+    messages.map((m) => [
+      m.destination,
+      m.key,
+      m.body,
+      m.bodyBytes && Buffer.from(m.bodyBytes).toString("hex"),
+    ]),
+  ).toEqual(
+    rows.flatMap(({ id }) => {
+      const body = raw[id % raw.length] ?? ""
+      const bytes = bytesOf(body)
+      const key = id % 2 === 0 ? null : `k"\\${id}`
+      const text = bytes === undefined ? body : null
+      return [
+        ["/j", `${id}`, JSON.stringify(all[id % all.length]), null],
+        ["/r", key, text, bytes ?? null],
+        ["/s", key, text, bytes ?? null],
+      ]
+    }),
+  )
+  const events = messages.map((m) => m.eventId)
+  expect(new Set(events).size).toBe(48)
+  for (let row = 0; row < 24; row++) expect(events[3 * row + 1]).toBe(events[3 * row + 2])
+})
