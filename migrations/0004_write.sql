@@ -2,7 +2,8 @@
 
 -- Refuses a message that such a statement would write: nothing of the statement stays. Its SQLSTATE and the JSON of its
 -- detail tell the writer that the database has refused nothing of the user's own.
-CREATE FUNCTION "outbox"."refuse"("event" text, "reason" text, "words" text) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION "outbox"."refuse"("event" text, "reason" text, "words" text) RETURNS text LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION USING ERRCODE = 'OUTBX', MESSAGE = $3, DETAIL = json_build_object('event', $1, 'reason', $2)::text;
 END
@@ -12,9 +13,9 @@ $$;
 DO $$
 BEGIN
   IF current_setting('server_version_num')::integer >= 180000 THEN
-    CREATE OR REPLACE FUNCTION "outbox"."uuid_v7"() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT uuidv7()';
+    CREATE OR REPLACE FUNCTION "outbox"."uuid_v7"() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS 'SELECT pg_catalog.uuidv7()';
   END IF;
 END
 $$;
 
-INSERT INTO "outbox"."migrations" ("version") VALUES (3);
+INSERT INTO "outbox"."migrations" ("version") VALUES (4);
