@@ -187,8 +187,8 @@ export const consumerRecovery = async (
 ): Promise<number | undefined> => {
   const since = monotonic()
   // What was on its way when the fault came may pass a moment later.
-  await sleep(50)
-  const at = await until(() => (frames.lastAt() > since + 50 ? frames.lastAt() : undefined), patience, 5)
+  await sleep(200)
+  const at = await until(() => (frames.lastAt() > since + 200 ? frames.lastAt() : undefined), patience, 5)
   return at === undefined ? undefined : (at - since) / 1000
 }
 

@@ -35,16 +35,10 @@ const startRabbitMq = async (): Promise<BrokerServer> => {
     url: server.stompUrl,
     managementUrl: server.managementUrl,
     restart: async (kill) => {
-      if (kill) await server.kill()
-      else await server.ctl("stop_app")
-      if (kill) await server.start()
-      else await server.ctl("start_app")
+      await (kill ? server.kill() : server.stop())
+      await server.start()
     },
-    wipe: async () => {
-      await server.ctl("stop_app")
-      await server.ctl("reset")
-      await server.ctl("start_app")
-    },
+    wipe: server.wipe,
     block: async (blocked) => {
       await server.ctl("set_vm_memory_high_watermark", blocked ? "0.000001" : "0.8")
     },

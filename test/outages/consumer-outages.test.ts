@@ -54,15 +54,7 @@ const servers = [
   {
     ...brokers[0],
     start: async () => {
-      const server = await startRabbit()
-      return {
-        ...server,
-        wipe: async () => {
-          await server.ctl("stop_app")
-          await server.ctl("reset")
-          await server.ctl("start_app")
-        },
-      }
+      return startRabbit()
     },
   },
   {

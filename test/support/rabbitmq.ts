@@ -34,6 +34,8 @@ export interface Rabbit {
   readonly start: () => Promise<void>
   /** SIGKILL, as in a power failure. */
   readonly kill: () => Promise<void>
+  /** Loses everything that it holds, in a crash, and is back. */
+  readonly wipe: () => Promise<void>
   /** Runs `rabbitmqctl` with these arguments and returns what it printed. */
   readonly ctl: (...args: ReadonlyArray<string>) => Promise<string>
   /** Stops the server and removes everything it wrote. */
@@ -84,6 +86,7 @@ const existing = (given: string): Rabbit => {
     stop: no("stop"),
     start: no("start"),
     kill: no("kill"),
+    wipe: no("wipe"),
     ctl: no("control"),
     remove: async () => {},
   }
@@ -212,6 +215,12 @@ const startLocal = async (folder: string, options: RabbitOptions): Promise<Rabbi
     stop: () => killGroup("SIGTERM"),
     start,
     kill: () => killGroup("SIGKILL"),
+    wipe: async () => {
+      await killGroup("SIGKILL")
+      rmSync(join(home, "data"), { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+      mkdirSync(join(home, "data"))
+      await start()
+    },
     ctl,
     remove,
   }
@@ -251,6 +260,10 @@ const startDocker = async (options: RabbitOptions): Promise<Rabbit> => {
     stop: () => docker("stop", name).then(() => {}),
     start,
     kill: () => docker("kill", name).then(() => {}),
+    wipe: async () => {
+      for (const command of ["stop_app", "reset", "start_app"])
+        await docker("exec", name, "rabbitmqctl", "-q", command)
+    },
     ctl: (...args) => docker("exec", name, "rabbitmqctl", "-q", ...args),
     remove: async () => {
       process.removeListener("exit", removeNow)

@@ -9,12 +9,12 @@ const framesOf = ({ relays }: Lab) => relays.map(({ frames }) => frames)
 
 export const brokerRestart: Fault = {
   name: "broker-restart",
-  title: "broker restart, every fifth a kill",
+  title: "broker restart, every other a kill",
   brokers: both,
   recovery: 2,
   inject: async (lab, turn) => {
     const inFlight = await whenInFlight(framesOf(lab))
-    await lab.broker.restart(turn % 5 === 4)
+    await lab.broker.restart(turn % 2 === 1)
     return { inFlight, recovered: recovery(lab) }
   },
 }
