@@ -79,6 +79,10 @@ export const runCell = async (
     }
     await quiet(lab)
     const end = await look(lab)
+    const activity =
+      faults.length + end.rows["pending"]! > 0 || end.effects.length < end.committed.length
+        ? await lab.sql`SELECT pid, state, backend_start, xact_start, query_start, wait_event, left(query, 200) AS query FROM pg_stat_activity WHERE datname = current_database()`
+        : []
     const history = {
       ...end,
       tried: [...lab.writers.tried, ...lab.tried],
@@ -110,7 +114,7 @@ export const runCell = async (
       faults,
     }
     if (faults.length > 0)
-      keep(result, { ...history, excused: [...lab.excused], inFlight, recoveries, verdict }, outputOf(lab))
+      keep(result, { ...history, excused: [...lab.excused], inFlight, recoveries, verdict, activity }, outputOf(lab))
     return result
   } finally {
     await lab.close()

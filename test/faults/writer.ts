@@ -37,14 +37,16 @@ const AVERAGE = 5
 
 const write = async (settings: WriterSettings): Promise<void> => {
   const { name, url, destination, seed, keys, rate, prepare } = settings
-  const client = postgres(url, {
-    max: PARALLEL,
-    prepare,
-    onnotice: () => {},
-    backoff: () => 0.1,
-    connect_timeout: 5,
-  })
-  const db = drizzle(client)
+  const connect = () => {
+    const client = postgres(url, {
+      max: 1,
+      prepare,
+      onnotice: () => {},
+      backoff: () => 0.1,
+      connect_timeout: 5,
+    })
+    return { client, db: drizzle(client) }
+  }
   const { withOutbox } = ordersOutbox(destination)
   let stopping = false
   process.once("SIGTERM", () => {
@@ -53,6 +55,7 @@ const write = async (settings: WriterSettings): Promise<void> => {
   let turn = 0
   const loop = async (number: number) => {
     const dice = random(seed * 31 + number)
+    let connection = connect()
     const sizeOf = () => (dice.chance(0.02) ? 100 + dice.below(60) : 1 + dice.below(4))
     while (!stopping) {
       const at = turn++
@@ -63,7 +66,7 @@ const write = async (settings: WriterSettings): Promise<void> => {
       )
       const [rollBack, late] = [dice.chance(0.1), dice.chance(0.05) ? 50 + dice.below(250) : 0]
       let called = 0
-      const committed = await db
+      const committed = await connection.db
         .transaction(async (tx) => {
           called = monotonic()
           await withOutbox(
@@ -82,10 +85,14 @@ const write = async (settings: WriterSettings): Promise<void> => {
       process.stdout.write(`${JSON.stringify(tried)}\n`)
       const pause = ((AVERAGE * PARALLEL) / rate) * 1000 * (0.5 + dice.next())
       await sleep(committed === null && !rollBack ? Math.max(pause, 100) : pause)
+      if (committed !== null || rollBack) continue
+      // What a driver makes of a connection that died in a transaction is not what is tried here.
+      void connection.client.end({ timeout: 1 }).catch(() => {})
+      connection = connect()
     }
+    await connection.client.end({ timeout: 2 })
   }
   await Promise.all(Array.from({ length: PARALLEL }, (_, number) => loop(number)))
-  await client.end({ timeout: 2 })
   process.exit(0)
 }
 
