@@ -132,7 +132,7 @@ const openOutbox = async (lab: Lab, database: Database, variant: Variant): Promi
   const name = `backlog_${++databases}`
   const url = await database.another(name)
   const sql = postgres(url, { onnotice: () => {}, connection: { application_name: "bench" } })
-  const size = (count: number) => (lab.once ? Math.ceil(count / 100) : count)
+  const size = (count: number) => (lab.once ? Math.ceil(count / 500) : count)
   const feed = (count: number) => fill(sql, count, { destination: DESTINATION })
   return {
     name,
