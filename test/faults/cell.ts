@@ -43,7 +43,7 @@ export interface CellResult {
 }
 
 /** Waits until everything has arrived, as long as within so many seconds something more has. */
-const QUIET = 30
+const QUIET = 100
 
 export const runCell = async (
   cell: Cell,
