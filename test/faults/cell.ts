@@ -12,6 +12,8 @@ export interface CellOptions {
   readonly injections: number
   /** Orders written at least. */
   readonly messages: number
+  /** Orders a second, on average. */
+  readonly rate: number
 }
 
 export interface CellResult {
@@ -40,6 +42,8 @@ export interface CellResult {
   readonly rows: Readonly<Record<string, number>>
   /** What is not as promised; empty in a good run. */
   readonly faults: ReadonlyArray<string>
+  /** What was not as promised in earlier runs of the cell. */
+  readonly before?: ReadonlyArray<string>
 }
 
 /** Waits until everything has arrived, as long as within so many seconds something more has. */
@@ -48,10 +52,10 @@ const QUIET = 100
 export const runCell = async (
   cell: Cell,
   servers: Servers,
-  { seed, injections, messages }: CellOptions,
+  { seed, injections, messages, rate }: CellOptions,
 ): Promise<CellResult> => {
   const began = monotonic()
-  const lab = await startLab(cell, servers, seed)
+  const lab = await startLab(cell, servers, seed, rate)
   const faults: string[] = []
   const inFlight: number[] = []
   const recoveries: number[] = []
@@ -114,7 +118,11 @@ export const runCell = async (
       faults,
     }
     if (faults.length > 0)
-      keep(result, { ...history, excused: [...lab.excused], inFlight, recoveries, verdict, activity }, outputOf(lab))
+      keep(
+        result,
+        { ...history, excused: [...lab.excused], inFlight, recoveries, verdict, activity },
+        outputOf(lab),
+      )
     return result
   } finally {
     await lab.close()

@@ -39,11 +39,8 @@ export interface Lab {
 }
 
 const KEYS = 60
-/** Orders a second, on average, of all writers. */
-const RATE = 500
-
-/** Starts everything and waits until it flows. */
-export const startLab = async (cell: Cell, servers: Servers, seed: number): Promise<Lab> => {
+/** Starts everything and waits until it flows. `rate`: orders a second, on average, of all writers. */
+export const startLab = async (cell: Cell, servers: Servers, seed: number, rate: number): Promise<Lab> => {
   const { fault } = cell
   const closing: Array<() => Promise<unknown> | unknown> = []
   const close = async () => {
@@ -100,7 +97,7 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number): Prom
         destination,
         seed: seed * 7 + number,
         keys: KEYS,
-        rate: RATE / 2,
+        rate: rate / 2,
         prepare: bouncer === undefined,
       })),
     )
