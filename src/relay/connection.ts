@@ -1,7 +1,8 @@
 /** Keeps the relay connected: a lost connection makes everything in flight unknown, and the next one starts from the lowest position. */
 import { Effect } from "effect"
 import type { BrokerConnection, BrokerError, ConnectionEnd } from "../broker/broker.ts"
-import { apply, type RelayState } from "./state.ts"
+import { FUTILE_CONNECTIONS } from "./aside.ts"
+import { apply, note, type RelayState } from "./state.ts"
 
 /** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
 const PAUSES = [0, 50, 100, 200, 400, 1000]
@@ -10,6 +11,8 @@ const PAUSES = [0, 50, 100, 200, 400, 1000]
 export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
   let failures = 0
   let everConnected = false
+  /** Connections in a row that were closed with messages in flight and none confirmed. */
+  let futile = 0
   while (true) {
     const since = state.now()
     const failed = yield* Effect.scoped(
@@ -31,8 +34,14 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
       yield* report(state, failed.failure)
       failures++
     } else {
-      yield* ended(state, failed.success)
-      failures = state.lastReceiptAt > since ? 0 : failures + 1
+      const end = failed.success
+      const confirmed = state.lastReceiptAt > since
+      const closed =
+        end.reason === "outage" && end.silentMillis === undefined && state.window.flights.size > 0
+      futile = confirmed ? 0 : closed ? futile + 1 : futile
+      const suspicious = closed && (futile >= FUTILE_CONNECTIONS || state.window.suspects.any())
+      yield* ended(state, end, suspicious)
+      failures = confirmed ? 0 : failures + 1
     }
     yield* Effect.sleep(PAUSES[Math.min(failures, PAUSES.length - 1)]!)
   }
@@ -53,10 +62,20 @@ const leave = (state: RelayState, connection: BrokerConnection): void => {
   if (state.connection === connection) state.connection = undefined
 }
 
-const ended = (state: RelayState, end: ConnectionEnd): Effect.Effect<void> => {
+const ended = (state: RelayState, end: ConnectionEnd, suspicious: boolean): Effect.Effect<void> => {
   const unnamed = end.reason === "error" && !state.named
   const inFlight = state.window.flights.size
-  const { alone, deaths } = state.window.lost(unnamed)
+  const { alone, deaths, aside } = state.window.lost(unnamed ? "unnamed" : suspicious ? "silently" : "known")
+  if (aside !== undefined) {
+    const { id, event, destination, key } = aside
+    note(state, "warn", "message set aside: the broker closes connections over it, or is in trouble", {
+      id,
+      event,
+      destination,
+      key,
+      words: end.words,
+    })
+  }
   if (alone !== undefined) apply(state, alone, { _tag: "Suspect", deaths, words: end.words })
   state.brokerWords = end.words
   if (end.reason === "closed") return Effect.void

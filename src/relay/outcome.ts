@@ -10,6 +10,7 @@
  * | refused: this time | the broker did not want it now | counted | back-off; dead at the maximum |
  * | lost with its connection; or no receipts at all | unknown | – | sent again |
  * | alone in flight at three deaths of a connection that named nobody | it kills connections | – | dead |
+ * | alone in flight when a connection was closed without a word, again | that, or an outage | – | set aside: tried on connections of its own; three of them closed while others are confirmed, and it is dead |
  */
 import type { Settlement } from "../broker/broker.ts"
 

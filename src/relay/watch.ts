@@ -1,6 +1,8 @@
 /** Looks at what waits too long: receipts that do not come, destinations whose next probe is due. */
-import { Effect } from "effect"
-import type { Settlement } from "../broker/broker.ts"
+import { Effect, Option } from "effect"
+import type { ConnectionEnd, Settlement } from "../broker/broker.ts"
+import type { StoredMessage } from "../store/store.ts"
+import { OTHERS_MILLIS, type SetAside } from "./aside.ts"
 import { pauseAfter } from "./backoff.ts"
 import { apply, note, type RelayState, toOutgoing } from "./state.ts"
 import type { HeldDestination } from "./window.ts"
@@ -12,46 +14,102 @@ export const watchLoop = Effect.fnUntraced(function* (state: RelayState) {
     yield* Effect.sleep(EVERY_MILLIS)
     if (state.lanes.size > 0 && state.now() >= state.deadline) state.connection?.destroy()
     lookForSilence(state)
-    for (const [, held] of state.window.destinations) {
-      if (held.probing) continue
-      held.probeAt ??= state.now() + (yield* pauseAfter(state.settings.backoff, held.steps))
-      if (held.probeAt > state.now() || state.connection === undefined || state.draining) continue
-      yield* Effect.forkChild(probe(state, held))
-    }
+    for (const [, held] of state.window.destinations)
+      if (yield* isDue(state, held)) yield* Effect.forkChild(probeDestination(state, held))
+    for (const [, held] of state.window.aside)
+      if (state.brokerState === "connected" && (yield* isDue(state, held)))
+        yield* Effect.forkChild(probeMessage(state, held))
   }
 })
 
-/** Tries a held destination with its lowest message, on a connection of its own: most brokers close one over such trouble. */
-const probe = Effect.fnUntraced(function* (state: RelayState, held: HeldDestination) {
-  const message = state.window.probe(held)
-  held.probeAt = undefined
-  yield* Effect.gen(function* () {
-    const connection = yield* state.broker.connect()
-    const token = state.lanes.get(message.lane)
-    if (state.now() >= state.deadline || token === undefined || state.leaving.has(message.lane)) return
-    const settlement = yield* Effect.callback<Settlement>((resume) => {
-      connection.send([toOutgoing(message, state.settings.djangoHeaders)], (_, outcome) =>
-        resume(Effect.succeed(outcome)),
-      )
+const isDue = Effect.fnUntraced(function* (state: RelayState, held: HeldDestination | SetAside) {
+  if (held.probing) return false
+  held.probeAt ??= state.now() + (yield* pauseAfter(state.settings.backoff, held.steps))
+  return held.probeAt <= state.now() && state.connection !== undefined && !state.draining
+})
+
+/** What was seen of a message alone on a connection. */
+interface Tried {
+  /** Undefined where none came within its time. */
+  readonly settlement: Settlement | undefined
+  /** How its connection ended, where that came before a settlement. */
+  readonly end: ConnectionEnd | undefined
+}
+
+/** Tries a message on a connection of its own: most brokers close one over trouble. */
+const tryAlone = (
+  state: RelayState,
+  held: HeldDestination | SetAside,
+  message: StoredMessage,
+  judge: (tried: Tried, ours: () => boolean) => Effect.Effect<void>,
+) =>
+  Effect.suspend(() => {
+    state.window.probe(held, message)
+    return Effect.gen(function* () {
+      const connection = yield* state.broker.connect()
+      const token = state.lanes.get(message.lane)
+      if (state.now() >= state.deadline || token === undefined || state.leaving.has(message.lane)) return
+      const settlement = yield* Effect.callback<Settlement>((resume) => {
+        connection.send([toOutgoing(message, state.settings.djangoHeaders)], (_, outcome) =>
+          resume(Effect.succeed(outcome)),
+        )
+      }).pipe(Effect.timeoutOption(state.settings.receiptMillis), Effect.map(Option.getOrUndefined))
+      const end = settlement?._tag === "Lost" ? yield* connection.ended : undefined
+      // Its lane may have gone meanwhile: a trouble is then its new owner's to find, and here nobody would probe for it again.
+      yield* judge({ settlement, end }, () => state.lanes.get(message.lane) === token)
     }).pipe(
-      Effect.timeoutOrElse({
-        duration: state.settings.receiptMillis,
-        orElse: () =>
-          Effect.succeed<Settlement>({ _tag: "Refused", scope: "destination", words: held.words }),
-      }),
+      Effect.scoped,
+      Effect.catch((error) => Effect.logDebug(`could not probe ${message.destination}: ${error.message}`)),
+      Effect.ensuring(Effect.sync(() => state.window.probed(held, message))),
     )
-    // Its lane may have gone meanwhile: a trouble is then its new owner's to find, and here nobody would probe for it again.
-    const ours = () => state.lanes.get(message.lane) === token
-    if (settlement._tag === "Confirmed") return apply(state, message, settlement)
-    if (settlement._tag === "Refused") return ours() ? apply(state, message, settlement) : undefined
-    const { reason, words } = yield* connection.ended
-    // Alone on its connection: whatever the broker closed it over, it was this message or its destination.
-    if (reason === "error" && ours()) apply(state, message, { _tag: "Refused", scope: "destination", words })
-  }).pipe(
-    Effect.scoped,
-    Effect.catch((error) => Effect.logDebug(`could not probe ${message.destination}: ${error.message}`)),
-    Effect.ensuring(Effect.sync(() => state.window.probed(held, message))),
+  })
+
+/** Tries a held destination with its lowest message. */
+const probeDestination = (state: RelayState, held: HeldDestination) => {
+  const message = held.probe
+  const refuse = (words: string) => apply(state, message, { _tag: "Refused", scope: "destination", words })
+  return tryAlone(state, held, message, ({ settlement, end }, ours) =>
+    Effect.sync(() => {
+      if (settlement?._tag === "Confirmed") apply(state, message, settlement)
+      else if (!ours()) return
+      else if (settlement === undefined) refuse(held.words)
+      else if (settlement._tag === "Refused") apply(state, message, settlement)
+      // Alone on its connection: whatever the broker closed it over, it was this message or its destination.
+      else if (end?.reason === "error") refuse(end.words)
+    }),
   )
+}
+
+/** Tries what is set aside. */
+const probeMessage = (state: RelayState, held: SetAside) => {
+  const { message } = held
+  held.steps++
+  return tryAlone(
+    state,
+    held,
+    message,
+    Effect.fnUntraced(function* ({ settlement, end }, ours) {
+      if (settlement?._tag === "Confirmed") return apply(state, message, settlement)
+      const guilty = end?.reason === "error" || (end?.reason === "outage" && (yield* othersPass(state)))
+      if (!ours() || !state.window.aside.has(message.position)) return
+      if (settlement?._tag === "Refused") return apply(state, message, settlement)
+      if (!guilty) return
+      held.deaths++
+      apply(state, message, { _tag: "Suspect", deaths: held.deaths, words: end?.words ?? "" })
+    }),
+  )
+}
+
+/** Whether others, sent from now on, are confirmed soon on the connection that there is: the broker is not away. */
+const othersPass = Effect.fnUntraced(function* (state: RelayState) {
+  const { connection } = state
+  const since = state.now()
+  while (state.now() - since < OTHERS_MILLIS) {
+    if (connection === undefined || state.connection !== connection) return false
+    if (state.newestConfirmedSentAt > since) return true
+    yield* Effect.sleep(20)
+  }
+  return false
 })
 
 /**

@@ -8,6 +8,7 @@
  * reason ends, so that memory does not grow with what is held.
  */
 import type { RefusedMessage, StoredMessage } from "../store/store.ts"
+import type { SetAside } from "./aside.ts"
 import { type KeyState, makeKeys } from "./keys.ts"
 import { makeSuspects } from "./suspects.ts"
 
@@ -30,6 +31,14 @@ export interface HeldDestination {
   lowest: number
   /** When the probe is due on the window's clock; unknown until the pause has been computed. */
   probeAt: number | undefined
+}
+
+/** Who was alone in flight at the end of a connection, and at how many. */
+export interface Lost {
+  readonly alone: StoredMessage | undefined
+  readonly deaths: number
+  /** Who has been set aside for it. */
+  readonly aside: StoredMessage | undefined
 }
 
 export interface WindowOptions {
@@ -57,6 +66,7 @@ export const makeWindow = (options: WindowOptions) => {
   const fresh = new Map<number, boolean>()
   const keys = makeKeys()
   const destinations = new Map<string, HeldDestination>()
+  const aside = new Map<number, SetAside>()
   /** Keys and destinations released since the read under way began: what it brings of them could leap ahead. */
   const frozen = new Set<string>()
   let turn: StoredMessage[] = []
@@ -112,6 +122,7 @@ export const makeWindow = (options: WindowOptions) => {
     judging.set(position, { message, dead })
     if (dead) suspects.acquit(position)
     else suspects.excuse(position)
+    aside.delete(position)
     if (message.key !== null) {
       const state = keys.ensure(message.destination, message.key, lane)
       keys.hold(state, position)
@@ -152,9 +163,18 @@ export const makeWindow = (options: WindowOptions) => {
     busy[lane]!++
   }
 
+  /** It is tried apart from the others, and holds its key meanwhile. */
+  const setAside = (message: StoredMessage) => {
+    const { position, destination, key, lane } = message
+    aside.set(position, { message, probing: false, steps: 0, deaths: 0, probeAt: options.now() })
+    suspects.acquit(position)
+    if (key !== null) keys.hold(keys.ensure(destination, key, lane), position)
+  }
+
   return {
     flights,
     destinations,
+    aside,
     settling,
     suspects,
 
@@ -185,7 +205,8 @@ export const makeWindow = (options: WindowOptions) => {
     /** It is on its way or in turn, or its outcome is on its way: whatever was read of it is out of date. */
     known: (message: StoredMessage): boolean => {
       const { position } = message
-      if (flights.has(position) || settling.has(position) || fresh.has(position)) return true
+      if (flights.has(position) || settling.has(position) || fresh.has(position) || aside.has(position))
+        return true
       const state = keys.of(message)
       return state !== undefined && keys.waits(state, position)
     },
@@ -207,7 +228,7 @@ export const makeWindow = (options: WindowOptions) => {
       }
       const refused = fresh.get(position)
       if (refused === true) options.rewind(position)
-      if (refused !== undefined || flights.has(position)) return false
+      if (refused !== undefined || flights.has(position) || aside.has(position)) return false
       if (stale || isFrozen(message)) {
         options.rewind(position)
         return false
@@ -242,6 +263,7 @@ export const makeWindow = (options: WindowOptions) => {
       settling.add(message.position)
       busy[message.lane]!++
       suspects.acquit(message.position)
+      aside.delete(message.position)
       // A probe is none of the flights.
       const state = flights.get(message.position)?.key ?? keys.of(message)
       if (state !== undefined) keys.unhold(state, (head) => head === message.position)
@@ -271,7 +293,14 @@ export const makeWindow = (options: WindowOptions) => {
         if (!lanes.has(state.lane) || state.heads.length === 0) continue
         keys.unhold(
           state,
-          (head) => !(pending.has(head) || flights.has(head) || settling.has(head) || fresh.has(head)),
+          (head) =>
+            !(
+              pending.has(head) ||
+              flights.has(head) ||
+              settling.has(head) ||
+              fresh.has(head) ||
+              aside.has(head)
+            ),
         )
         if (state.heads.length === 0 && state.flying === 0) release(state)
       }
@@ -315,29 +344,34 @@ export const makeWindow = (options: WindowOptions) => {
       return held
     },
 
-    /** The pause of a held destination is over: the message to try it with. It is in flight apart from the others, until `probed`. */
-    probe: (held: HeldDestination): StoredMessage => {
+    /** The pause of what is held, or set aside, is over: this message is tried. It is in flight apart from the others, until `probed`. */
+    probe: (held: HeldDestination | SetAside, message: StoredMessage) => {
       held.probing = true
-      busy[held.probe.lane]!++
-      return held.probe
+      held.probeAt = undefined
+      busy[message.lane]!++
     },
 
     /** The probe's outcome has been applied. */
-    probed: (held: HeldDestination, message: StoredMessage) => {
+    probed: (held: HeldDestination | SetAside, message: StoredMessage) => {
       held.probing = false
       busy[message.lane]!--
     },
 
-    /** The connection is gone: all in flight is unknown and is read again. `unnamed`: it died over something it did not name. */
-    lost: (unnamed: boolean): { readonly alone: StoredMessage | undefined; readonly deaths: number } => {
-      const verdict = unnamed
-        ? suspects.accuse([...flights.values()].map(({ message }) => message))
-        : { alone: undefined, deaths: 0 }
+    /**
+     * The connection is gone: all in flight is unknown and is read again. `unnamed`: it died over something it did not
+     * name. `silently`: so it seems, but it may have been an outage; what was alone in flight then is set aside.
+     */
+    lost: (end: "known" | "unnamed" | "silently"): Lost => {
+      const none = { alone: undefined, deaths: 0 }
+      const accused =
+        end === "known" ? none : suspects.accuse([...flights.values()].map(({ message }) => message))
+      const suspect = end === "silently" ? accused.alone : undefined
       let lowest = Number.POSITIVE_INFINITY
       for (const { message } of [...flights.values()]) {
         lowest = Math.min(lowest, message.position)
         land(message.position)
       }
+      if (suspect !== undefined) setAside(suspect)
       for (const state of [...keys.all()]) {
         keys.dropQueue(state)
         lowest = Math.min(lowest, state.lowest)
@@ -346,7 +380,7 @@ export const makeWindow = (options: WindowOptions) => {
       turn = []
       stale = true
       if (lowest !== Number.POSITIVE_INFINITY) options.rewind(lowest)
-      return verdict
+      return suspect === undefined ? { ...accused, aside: undefined } : { ...none, aside: suspect }
     },
 
     /** The outcome is in the database; `inVain`: the message is no longer pending, or the lane no longer ours. */
@@ -377,6 +411,7 @@ export const makeWindow = (options: WindowOptions) => {
         if (state.flying === 0 && state.heads.length === 0) keys.forget(state)
       }
       suspects.dropLanes(lanes)
+      for (const [position, { message }] of aside) if (lanes.has(message.lane)) aside.delete(position)
       for (const [destination, held] of [...destinations])
         if (lanes.has(held.probe.lane)) releaseDestination(destination)
     },
@@ -389,6 +424,7 @@ export const makeWindow = (options: WindowOptions) => {
         if (message.key !== null)
           keys.hold(keys.ensure(message.destination, message.key, message.lane), position)
       destinations.clear()
+      aside.clear()
       suspects.clear()
       turn = []
       stale = true

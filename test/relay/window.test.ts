@@ -46,7 +46,7 @@ describe("window", () => {
     const { window } = make()
     window.admit(msg(1, "a", "/topic/t", 1))
     window.admit(msg(2, "b", "/topic/t", 2))
-    window.lost(true)
+    window.lost("unnamed")
     window.dropLanes(new Set([1]))
     window.reading()
     const two = msg(2, "b", "/topic/t", 2)
@@ -60,7 +60,7 @@ describe("window", () => {
     const [m1, m2] = [msg(1, "a", "/bad"), msg(2, "b", "/bad")]
     window.admit(m1)
     window.admit(m2)
-    window.lost(true)
+    window.lost("unnamed")
     window.reading()
     window.admit(m1)
     window.holdDestination(m1, "not found")
@@ -87,7 +87,7 @@ describe("window", () => {
     window.reading()
     assert.isFalse(window.admit(m1)) // promoted before the connection's end is noticed
     rewinds.length = 0
-    window.lost(false)
+    window.lost("known")
     assert.include(rewinds, 1, "m1 is ready and nobody reads it again")
   })
   it("dropping lanes gives the room of their queues back", () => {
