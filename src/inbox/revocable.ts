@@ -4,6 +4,7 @@ import { DrizzleQueryError } from "drizzle-orm/errors"
 import type { Sql } from "postgres"
 import type { AnyTransaction } from "../outbox/append.ts"
 import { awaitCommit } from "../outbox/nudge.ts"
+import { isDisconnection } from "../store/error.ts"
 import type { Preparing } from "./preparing.ts"
 import { TransactionEnded } from "./transaction-ended.ts"
 
@@ -16,6 +17,8 @@ export interface Revocable {
   readonly end: () => Promise<void>
   /** What the first failed statement threw, whether or not anybody caught it. */
   readonly failure: () => Broken | undefined
+  /** A statement has failed with its connection. */
+  readonly gone: () => boolean
 }
 
 /** A statement that failed. */
@@ -45,6 +48,7 @@ interface Prepared {
 export const revocable = (raw: AnyTransaction, preparing: Preparing): Revocable => {
   let failure: Broken | undefined
   let ended = false
+  let gone: { readonly cause: unknown } | undefined
   /** Rejects what waits for a savepoint when the transaction ends. */
   const refusals = new Set<(ended: TransactionEnded) => void>()
   const sent = new Set<Promise<void>>()
@@ -55,6 +59,7 @@ export const revocable = (raw: AnyTransaction, preparing: Preparing): Revocable 
       result.then(
         () => {},
         (cause: unknown) => {
+          if (isDisconnection(cause)) gone ??= { cause }
           const again = prepared !== undefined && preparing.blames(prepared, cause)
           // Whatever else fails after it, and whoever caught it in a savepoint.
           if (again || failure === undefined) failure = { cause, again }
@@ -81,6 +86,9 @@ export const revocable = (raw: AnyTransaction, preparing: Preparing): Revocable 
         if (typeof value !== "function" || name === "constructor") return value
         return (...parts: ReadonlyArray<unknown>) => {
           if (ended) throw new TransactionEnded()
+          // Between a connection's error and its end, postgres.js keeps what it is given for the connection's next life,
+          // whose first answers it then takes for this statement's.
+          if (gone !== undefined) throw gone.cause
           const prepared = name === "unsafe" ? toPrepare(parts) : undefined
           const given =
             prepared === undefined ? parts : [parts[0], parts[1], { ...Object(parts[2]), prepare: true }]
@@ -148,6 +156,7 @@ export const revocable = (raw: AnyTransaction, preparing: Preparing): Revocable 
       await Promise.all(sent)
     },
     failure: () => failure,
+    gone: () => gone !== undefined,
   }
 }
 

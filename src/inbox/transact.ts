@@ -48,7 +48,7 @@ const begin = <A>(
 
   let watch: NodeJS.Timeout | undefined
   let fallSilent = (_: Error) => {}
-  /** From here on only the database is waited for, and no statement takes longer: what does not answer is away. */
+  /** While only the database is waited for, no statement takes longer, and none waits so long for a key's lock: what does not answer is away. */
   const awaitDatabase = () => {
     const patience = statementMillis + GRACE
     watch ??= setTimeout(() => {
@@ -64,8 +64,10 @@ const begin = <A>(
     body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text))))
 
   const work = async (raw: AnyTransaction): Promise<A> => {
-    if (stopped) throw new Error("interrupted before it began")
+    if (stopped || isOver()) throw new Error("interrupted before it began")
     stage = "running"
+    clearTimeout(watch)
+    watch = undefined
     const own = revocable(raw, preparing)
     handle = own
     forgive(own.client)
@@ -80,7 +82,7 @@ const begin = <A>(
       await own.end()
       const failure = own.failure()
       // An aborted transaction would turn its COMMIT into a ROLLBACK, and most drivers would not tell.
-      if (failure !== undefined && (failure.again || (await look(raw)) !== "well")) throw failure.cause
+      if (failure !== undefined && (failure.again || (await look(raw, own)) !== "well")) throw failure.cause
       if (isOver()) return NEVER
       stage = "committing"
       return value
@@ -89,7 +91,7 @@ const begin = <A>(
       void own.end()
       // The driver has given the connection up already: what it would send now would reach another transaction.
       if (isOver()) return NEVER
-      if ((await look(raw)) === "gone") {
+      if ((await look(raw, own)) === "gone") {
         // postgres.js has seen it too and rejects by itself; the others must be let go.
         if (isPostgresJs(own.client)) return NEVER
       } else failed = { cause, again: own.failure()?.again === true }
@@ -97,6 +99,7 @@ const begin = <A>(
     }
   }
 
+  awaitDatabase()
   const transaction =
     opening === undefined ? db.transaction(work) : beginWith(db, opening, () => db.transaction(work))
   const done = new Promise<Effect.Effect<A, StoreError | RolledBack>>((resolve) => {
@@ -147,7 +150,8 @@ const STOP_PATIENCE = 2000
 const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis).unref())
 
 /** Whether the transaction could go on: `well`, `aborted` by a failed statement, or `gone` with its connection. */
-const look = async (raw: AnyTransaction): Promise<"well" | "aborted" | "gone"> => {
+const look = async (raw: AnyTransaction, own: Revocable): Promise<"well" | "aborted" | "gone"> => {
+  if (own.gone()) return "gone"
   try {
     await raw.execute(sql.raw("SELECT 1"))
     return "well"

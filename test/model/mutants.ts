@@ -175,8 +175,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "inbox/revocable.ts",
-        find: "          if (ended) throw new TransactionEnded()\n          const prepared",
-        replace: "          const prepared",
+        find: "          if (ended) throw new TransactionEnded()\n          // Between",
+        replace: "          // Between",
       },
     ],
   },

@@ -81,11 +81,11 @@ describe("a broker that closes connections without a word", () => {
     Effect.gen(function* () {
       let trouble = true
       const { outbox, faults, layer, write } = yield* setup(() => trouble)
-      for (let n = 1; n <= 40; n++) yield* write(n, `k${n % 5}`)
+      for (let n = 1; n <= 3; n++) yield* write(n, `k${n}`)
       yield* startRelay(layer, relay)
-      yield* Effect.sleep(4000)
+      yield* Effect.sleep(6000)
       trouble = false
-      yield* until(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 40))
+      yield* until(() => assert.strictEqual(firstArrivals(faults.accepted).ids.size, 3))
       yield* until(async () => {
         for (const { publishedAt, attempts } of await Effect.runPromise(outbox.rows)) {
           assert.isNotNull(publishedAt)
