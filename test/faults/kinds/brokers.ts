@@ -43,7 +43,6 @@ export const alarm: Fault = {
   title: "memory alarm: the broker reads nothing from its senders",
   brokers: ["RabbitMQ"],
   recovery: 2,
-  noRepeats: true,
   inject: async (lab) => {
     const inFlight = await whenInFlight(framesOf(lab))
     await lab.broker.block(true)
