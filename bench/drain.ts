@@ -17,7 +17,7 @@ import {
   noCosts,
   refill,
 } from "./support/draining.ts"
-import { type Installed, installPeers, type Peers } from "./support/peers.ts"
+import { drainRate, npmPeers, type Peers, pypiPeers } from "./support/peers.ts"
 import type { Lab, Question } from "./support/question.ts"
 import { brokerVersion, type Database, startDatabase } from "./support/servers.ts"
 
@@ -178,9 +178,9 @@ const caseOf = ({ to, program, tuned }: (typeof PEERS)[number]) => {
 /** All of those that drain to the same take turns with the one relay. */
 const besidePeers = async (lab: Lab, database: Database, started: () => Promise<Rabbit>): Promise<void> => {
   if (!PEERS.some((peer) => lab.wants(caseOf(peer)))) return
-  const installed = await installPeers(lab.once, lab.say)
+  const installed = { npm: await npmPeers(lab), pypi: await pypiPeers(lab) }
   await beside(lab, database, installed, "nothing", undefined)
-  const some = typeof installed.node !== "string" || typeof installed.python !== "string"
+  const some = typeof installed.npm !== "string" || typeof installed.pypi !== "string"
   const wanted = PEERS.some((peer) => peer.to !== "nothing" && lab.wants(caseOf(peer)))
   await beside(lab, database, installed, "rabbitmq topic", some && wanted ? await started() : undefined)
 }
@@ -188,7 +188,7 @@ const besidePeers = async (lab: Lab, database: Database, started: () => Promise<
 const beside = async (
   lab: Lab,
   database: Database,
-  installed: Installed,
+  installed: { readonly npm: Peers | string; readonly pypi: Peers | string },
   to: (typeof PEERS)[number]["to"],
   rabbit: Rabbit | undefined,
 ): Promise<void> => {
@@ -198,7 +198,7 @@ const beside = async (
   const broker = rabbit === undefined ? layerMemory({ sink: true }) : layerStomp({ url: rabbit.stompUrl })
   const wanted = PEERS.filter((peer) => peer.to === to && lab.wants(caseOf(peer)))
   const peersOf = ({ program }: (typeof PEERS)[number]): Peers | string =>
-    program === "ancestor" ? installed.python : installed.node
+    program === "ancestor" ? installed.pypi : installed.npm
   const costs = noCosts()
   const contestants: Record<string, () => Promise<number>> = {
     ours: async () => {
@@ -213,7 +213,8 @@ const beside = async (
     contestants[caseOf(peer)] = async () => {
       const name = `peer_${to.slice(0, 3)}_${++databases}`
       const url = await database.empty(name)
-      const rate = await peers.run(peer.program, {
+      const program = peer.program === "ancestor" ? "ancestor.py" : `${peer.program}.js`
+      const rate = await drainRate(peers, program, {
         database: url,
         tuned: peer.tuned,
         messages: count,
@@ -235,7 +236,7 @@ const beside = async (
       return {
         ...ratioOf(rates["ours"]!, rates[caseOf(peer)]!),
         figures: figuresOf(costs),
-        settings: { ...settings, ...peers.settings, stoppedAfterMillis: limit },
+        settings: { ...settings, ...peers.versions, stoppedAfterMillis: limit },
       }
     })
 }

@@ -8,9 +8,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises"
 import postgres, { type Sql } from "postgres"
-import { installPeers } from "./peers/install.ts"
 import type { QueueName } from "./peers/queue.ts"
 import { ratioOf } from "./support/compare.ts"
+import { npmPeers } from "./support/peers.ts"
 import { cpuSeconds } from "./support/processes.ts"
 import { type Lab, type Measured, type Question, worstCase } from "./support/question.ts"
 import { openOutboxQueue, openPeerQueue, type QueueInDatabase } from "./support/queue-in-database.ts"
@@ -68,7 +68,7 @@ export const question: Question = {
         const holds = [FREE, READER]
         const prefix = `${peer}, `
         if (!holds.some((held) => KINDS.some((kind) => lab.wants(caseOf(prefix, held, kind))))) continue
-        const peers = await installPeers(lab.once)
+        const peers = await npmPeers(lab)
         if (typeof peers === "string")
           await lab.measure(`${prefix}drain`, async () => ({ skipped: peers, settings: database.settings }))
         else

@@ -1,9 +1,9 @@
 /** A queue in a database of its own, with its worker and its writer in processes of theirs: the outbox, or a peer. */
 import postgres, { type Sql } from "postgres"
-import type { Peers } from "../peers/install.ts"
 import type { QueueAnswer, QueueAsk, QueueConfig, QueueName } from "../peers/queue.ts"
 import type { Confirmed, CountingRelayConfig } from "./counting-relay.ts"
 import { fill } from "./fill.ts"
+import type { Peers } from "./peers.ts"
 import { backendsOf } from "./processes.ts"
 import { startProgram } from "./program.ts"
 import type { Database } from "./servers.ts"
@@ -67,7 +67,7 @@ export const openPeerQueue = async (
   database: Database,
   name: string,
   queue: QueueName,
-  { folder, node }: Peers,
+  { folder, command }: Peers,
 ): Promise<QueueInDatabase> => {
   const url = await database.another(name)
   const sql = open(url)
@@ -75,7 +75,7 @@ export const openPeerQueue = async (
     startProgram<QueueAsk, QueueAnswer>(
       "../peers/queue",
       { queue, folder, database: url, role } satisfies QueueConfig,
-      node,
+      command,
     )
   const worker = await start("worker")
   const writer = await start("writer")

@@ -16,7 +16,7 @@ export interface WriterSettings {
   readonly destination: string
   readonly seed: number
   readonly keys: number
-  /** Orders per second, on average. */
+  /** Orders tried per second, on average, while the database keeps up; nothing is made up for later. */
   readonly rate: number
   readonly prepare: boolean
 }
@@ -58,6 +58,7 @@ const write = async (settings: WriterSettings): Promise<void> => {
     let connection = connect()
     const sizeOf = () => (dice.chance(0.02) ? 100 + dice.below(60) : 1 + dice.below(4))
     while (!stopping) {
+      const began = monotonic()
       const at = turn++
       const size = sizeOf()
       const batch = Array.from(
@@ -84,7 +85,8 @@ const write = async (settings: WriterSettings): Promise<void> => {
       const tried: Tried = { orders: batch, called, committed }
       process.stdout.write(`${JSON.stringify(tried)}\n`)
       const pause = ((AVERAGE * PARALLEL) / rate) * 1000 * (0.5 + dice.next())
-      await sleep(committed === null && !rollBack ? Math.max(pause, 100) : pause)
+      const rest = Math.max(0, began + pause - monotonic())
+      await sleep(committed === null && !rollBack ? Math.max(rest, 100) : rest)
       if (committed !== null || rollBack) continue
       // What a driver makes of a connection that died in a transaction is not what is tried here.
       void connection.client.end({ timeout: 1 }).catch(() => {})
