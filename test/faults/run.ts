@@ -11,7 +11,7 @@ const usage = `usage: npm run test:faults -- [--quick] [--only NAME] [--seed N] 
   --quick       every fault once, shortly: a few minutes
   --only NAME   the cells whose name starts with this, as "relay-kill RabbitMQ 3"
   --seed N      as a failed run has printed
-  --injections N, --messages N   of each cell; 10 and 5000, with --quick 2 and 300
+  --injections N, --messages N   of each cell, at least; 10 and 14400, with --quick 2 and 300
   --parallel N  cells at a time, each with servers of its own; 1, with --quick 2
   --resume      goes on with the last full run: what was not as promised, and what is missing, is run again, and the page says so
   --list        the cells
@@ -59,9 +59,9 @@ const known = values.resume ? readRun() : undefined
 const seed = count("seed", values.seed, known?.seed ?? 1 + Math.floor(Math.random() * 1_000_000))
 const options = {
   injections: count("injections", values.injections, quick ? 2 : 10),
-  messages: count("messages", values.messages, quick ? 300 : 5000),
+  messages: count("messages", values.messages, quick ? 300 : 14_400),
   // What two cores carry with some room left: where everything waits for a processor, the bounds of recovery judge that.
-  rate: quick ? 100 : 350,
+  rate: quick ? 100 : 450,
 }
 const began = monotonic()
 const results: CellResult[] = known?.cells.filter(({ faults }) => faults.length === 0) ?? []
