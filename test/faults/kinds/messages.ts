@@ -8,7 +8,7 @@ import { orders, ordersOutbox } from "../orders.ts"
 
 export const failingKey: Fault = {
   name: "failing-key",
-  title: "the handler fails for one key among many",
+  title: "the handler fails for one key among many, and writes after its end",
   brokers: ["RabbitMQ", "ActiveMQ"],
   recovery: 2,
   handler: "failing",
