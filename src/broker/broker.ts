@@ -4,7 +4,10 @@
  * A layer states facts only (confirmed, refused with the broker's words, lost with its connection); what a fact
  * means for a message is decided in `relay/outcome.ts`.
  */
-import { Context, type Effect, Schema, type Scope } from "effect"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 
 /** A message as it goes to the broker. `headers` are complete and unescaped; layers add only what their protocol needs. */
 export interface Outgoing {

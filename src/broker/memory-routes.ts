@@ -1,5 +1,7 @@
 /** Routes in this process, for tests. */
-import { Context, Effect, Layer } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { BrokerError } from "./broker.ts"
 import { type Route, Routes } from "./routes.ts"
 

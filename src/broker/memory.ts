@@ -5,7 +5,9 @@
  * keeps what arrives while nobody listens. Nothing outlives the process. Every fault a real broker can show is a call
  * of `MemoryBroker`, so that policy can be tested without one.
  */
-import { Context, Effect, Layer } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import {
   Broker,
   type BrokerConnection,

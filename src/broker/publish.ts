@@ -1,5 +1,6 @@
 /** A direct, confirmed send without an outbox: for what no transaction has to cover. */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { Broker, BrokerError, type Outgoing, type Settlement } from "./broker.ts"
 
 export interface PublishOptions {

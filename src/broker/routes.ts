@@ -1,5 +1,6 @@
 /** The port to whoever knows where destinations lead: some brokers confirm a message that they route nowhere. */
-import { Context, Effect } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type { BrokerError } from "./broker.ts"
 
 /**

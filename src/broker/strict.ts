@@ -4,7 +4,10 @@
  * `Routes` is looked at when a connection opens and every `every`, never for a message: what changes in between is not
  * seen until the next look.
  */
-import { Duration, Effect, Layer, Semaphore } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Semaphore from "effect/Semaphore"
 import { Broker, type BrokerConnection, BrokerError, type Settlement } from "./broker.ts"
 import { type RouteOf, Routes } from "./routes.ts"
 

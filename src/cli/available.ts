@@ -1,5 +1,7 @@
 /** A service waits for what is away when it starts. */
-import { Effect, Exit, Scope } from "effect"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 
 interface Retryable {
   readonly message: string

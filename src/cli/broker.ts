@@ -1,5 +1,7 @@
 /** The broker that the settings name. */
-import { Effect, type Layer, Redacted } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import { layerStomp, type TlsOptions } from "../broker/stomp/stomp.ts"
 import { type BROKER_SETTINGS, type Config, required } from "../config.ts"

@@ -1,5 +1,5 @@
 /** A command: its settings, its own options, and what it runs. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { type Config, readConfig, type SettingName } from "../config.ts"
 import { ConsumerError } from "../consumer/error.ts"
 import { parseArguments } from "./arguments.ts"

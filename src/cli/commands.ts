@@ -1,6 +1,6 @@
 /** Finds the command that a command line names. */
 import { readFileSync } from "node:fs"
-import type { Effect } from "effect"
+import type * as Effect from "effect/Effect"
 import { type Command, print } from "./command.ts"
 import { discardCommand } from "./dead/discard.ts"
 import { listCommand } from "./dead/list.ts"

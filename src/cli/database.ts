@@ -1,5 +1,6 @@
 /** The connection of a command that looks at the outbox and ends. */
-import { Effect, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { Sql } from "postgres"
 import { type Config, required } from "../config.ts"
 import { connect } from "../store/connect.ts"

@@ -1,5 +1,5 @@
 /** `drizzle-outbox doctor` */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { BROKER_DETAILS } from "./broker.ts"
 import { defineCommand, print } from "./command.ts"
 import { DOCTOR_SETTINGS, examine } from "./doctor/examine.ts"

@@ -1,5 +1,5 @@
 /** Spans of time as people write and read them: "30 days", "12h", "500 ms". */
-import { Duration } from "effect"
+import * as Duration from "effect/Duration"
 import type { Kind } from "./kind.ts"
 
 const UNITS: ReadonlyArray<readonly [pattern: RegExp, millis: number]> = [

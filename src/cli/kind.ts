@@ -1,7 +1,7 @@
 /** What a value given as text may look like: one reader for environment variables, flags and defaults. */
 import { accessSync, constants, readFileSync } from "node:fs"
 import { dirname, resolve } from "node:path"
-import { Redacted } from "effect"
+import * as Redacted from "effect/Redacted"
 import { STRAY_AT, strayAt } from "../store/database-url.ts"
 import { quoteSchema } from "../store/schema-name.ts"
 

@@ -1,6 +1,6 @@
 /** The sign of life that a container's health check reads. */
 import { writeFile } from "node:fs/promises"
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 
 /** Touches the file. That it cannot is said once a minute, and read from the file's age. */
 export const touch = (file: string): Effect.Effect<void> => {

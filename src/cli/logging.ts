@@ -1,5 +1,9 @@
 /** What the programs log: a readable line on a terminal, a JSON line elsewhere; no secret, no body. */
-import { Cause, Layer, Logger, type LogLevel, References } from "effect"
+import * as Cause from "effect/Cause"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as LogLevel from "effect/LogLevel"
+import * as References from "effect/References"
 import { withoutSecrets } from "./secret.ts"
 import { visible } from "./table.ts"
 

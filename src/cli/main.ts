@@ -1,6 +1,9 @@
 /** A program's life: signals, the last sentence, the exit code. */
 import { constants } from "node:os"
-import { Cause, Effect, Exit, Fiber } from "effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type { Command, Failure } from "./command.ts"
 import { withoutSecrets } from "./secret.ts"
 import { hideArguments } from "./title.ts"

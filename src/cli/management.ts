@@ -1,5 +1,6 @@
 /** RabbitMQ's management as the settings name it: the broker's login and virtual host, where it has none of its own. */
-import { Layer, Redacted } from "effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import { layerRabbitmqRoutes, type RabbitmqRoutesOptions } from "../broker/rabbitmq-management/routes.ts"
 import { type Endpoint, parseEndpoint } from "../broker/stomp/endpoint.ts"

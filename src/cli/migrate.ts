@@ -1,5 +1,5 @@
 /** `drizzle-outbox migrate` */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { migrate, migrations, printMigrations } from "../store/migrate.ts"
 import { defineCommand, print } from "./command.ts"
 import { connectDatabase } from "./database.ts"

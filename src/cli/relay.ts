@@ -1,5 +1,7 @@
 /** `drizzle-outbox relay`, and `node dist/relay.js`: the same. */
-import { Effect, Layer, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { Broker } from "../broker/broker.ts"
 import { type Config, DATABASE_SETTINGS, MANAGEMENT_SETTINGS, required } from "../config.ts"
 import { type RelayOptions, type RelayReport, runRelay } from "../relay/relay.ts"

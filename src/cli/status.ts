@@ -1,5 +1,6 @@
 /** `drizzle-outbox status` */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { readInstances, readParked } from "../inbox/operate.ts"
 import { storeError } from "../store/error.ts"
 import { readBacklog, readRefused, readRelays } from "../store/operate.ts"

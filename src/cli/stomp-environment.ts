@@ -1,5 +1,5 @@
 /** The variables by which django-outbox-pattern's users are used to name their broker. */
-import { Redacted } from "effect"
+import * as Redacted from "effect/Redacted"
 import { CliError } from "./failure.ts"
 import { toggle } from "./kind.ts"
 

@@ -1,6 +1,8 @@
 /** `drizzle-outbox subscribe`, and `node dist/consumer.js`: the same. */
 import { drizzle } from "drizzle-orm/postgres-js"
-import { Effect, Layer, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import type { Sql } from "postgres"
 import { BROKER_SETTINGS, type Config, DATABASE_SETTINGS, required } from "../config.ts"
 import { type ConsumerOptions, consume } from "../consumer/index.ts"

@@ -1,5 +1,5 @@
 /** `drizzle-outbox unsubscribe` */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { Broker, type BrokerError, type Subscription } from "../broker/broker.ts"
 import { BROKER_SETTINGS, type Config, DATABASE_SETTINGS, required } from "../config.ts"
 import { settingsOf } from "../consumer/options.ts"

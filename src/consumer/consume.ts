@@ -1,5 +1,7 @@
 /** Consumers as Effect programs: durable subscription, order per key, effect once, retries from the inbox. */
-import type { Effect, Schema, StandardSchema } from "effect"
+import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type * as StandardSchema from "effect/StandardSchema"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import type { Inbox } from "../inbox/inbox.ts"
 import type { AnyTransaction } from "../outbox/append.ts"

@@ -1,5 +1,7 @@
 /** Bodies as a handler reads them. */
-import { Exit, Schema, type StandardSchema } from "effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import type * as StandardSchema from "effect/StandardSchema"
 import type { BodySchema } from "../outbox/body.ts"
 
 /** Gives a body its type. Throws (or rejects with) an error whose message says why it cannot. */

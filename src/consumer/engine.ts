@@ -1,5 +1,9 @@
 /** What becomes of a delivery: claimed, handled and recorded in one transaction, then acknowledged. */
-import { type Context, Effect, Option, Result, Semaphore } from "effect"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Semaphore from "effect/Semaphore"
 import type { Arrival, Claim, Inbox, InboxScope, Parked, Parking, RolledBack } from "../inbox/inbox.ts"
 import { pauseAfter } from "../relay/backoff.ts"
 import type { StoreError } from "../store/error.ts"

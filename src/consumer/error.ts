@@ -1,4 +1,4 @@
-import { Schema } from "effect"
+import * as Schema from "effect/Schema"
 
 /**
  * A consumer cannot be what its definition says; thrown at once, in one sentence.

@@ -1,5 +1,9 @@
 /** Running the user's function, and what its end means. */
-import { Cause, Context, Duration, Effect, Exit } from "effect"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { AnyTransaction } from "../outbox/append.ts"
 import { Transaction } from "../outbox/transaction.ts"
 import { wordsOf } from "./decode.ts"

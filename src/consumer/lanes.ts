@@ -1,5 +1,8 @@
 /** Runs tasks of one key one after another, and so many keys at a time. */
-import { Cause, Effect, Fiber, type Scope } from "effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 
 export interface Lanes {
   /** Runs the task after all that was pushed before it for this key; null has no predecessor. */

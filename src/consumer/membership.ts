@@ -1,5 +1,5 @@
 /** An instance's sign of life in the inbox, and its hold on the subscription where the broker elects nobody. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { type ConsumerState, describe } from "./state.ts"
 
 /** How long an instance counts as alive where no connection says otherwise. */

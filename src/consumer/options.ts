@@ -1,6 +1,9 @@
 /** What a consumer can be told, and its checked form. */
 import { hostname } from "node:os"
-import { Duration, Effect, Pull, Schedule } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
 import type { BodySchema } from "../outbox/body.ts"
 import { millis } from "../outbox/event.ts"
 import { defaultBackoff } from "../relay/backoff.ts"

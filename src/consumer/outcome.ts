@@ -1,5 +1,6 @@
 /** What a handler may say besides success and failure. */
-import { Data, type Duration } from "effect"
+import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 
 /** Fail (or throw, or reject) with this: the message is dead at once, with the reason as its last error. */
 export class Reject extends Data.TaggedError("Reject")<{ readonly reason: string }> {

@@ -2,7 +2,7 @@
  * When everything fails, nothing more is taken: after so many different keys that failed in a row, or while the database
  * is away. What the handlers call may be down for hours, and nothing is used up meanwhile.
  */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 
 export interface Paused {
   readonly reason: "failing" | "database"

@@ -1,5 +1,5 @@
 /** Forgets what was handled long ago. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { ConsumerState } from "./state.ts"
 
 const LIMIT = 5000

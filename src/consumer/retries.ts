@@ -1,5 +1,5 @@
 /** Retries of what is parked, and the probes that end a pause. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { pauseAfter } from "../relay/backoff.ts"
 import type { ConsumerState } from "./state.ts"
 

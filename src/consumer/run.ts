@@ -1,6 +1,9 @@
 /** A consumer's life: joins, subscribes, works, and leaves in order. */
 import { randomUUID } from "node:crypto"
-import { Cause, Clock, Deferred, Effect } from "effect"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
 import { Broker, type BrokerError, type Incoming } from "../broker/broker.ts"
 import { Inbox } from "../inbox/inbox.ts"
 import { makeSignal } from "../relay/signal.ts"

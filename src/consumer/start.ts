@@ -1,5 +1,9 @@
 /** Consumers for programs without Effect. */
-import { Cause, Effect, Exit, Fiber, Layer } from "effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import type { Broker, BrokerError } from "../broker/broker.ts"
 import type { Inbox } from "../inbox/inbox.ts"
 import { layerPostgres } from "../inbox/postgres.ts"

@@ -1,5 +1,6 @@
 /** Keeps the consumer subscribed: connects, waits for its turn, declares what it reads, and begins again when the connection has ended. */
-import { Context, Effect } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type {
   Broker,
   BrokerConnection,

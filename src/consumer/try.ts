@@ -1,5 +1,6 @@
 /** One try of a message: its claim, its handler and its record, in one transaction. */
-import { type Context, Effect } from "effect"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import { type Arrival, type Claim, type Inbox, type InboxScope, RolledBack } from "../inbox/inbox.ts"
 import type { AnyTransaction } from "../outbox/append.ts"
 import { carryOn } from "../outbox/carry.ts"

@@ -2,7 +2,9 @@
  * The port to a consumer's inbox: which messages it has handled, what waits there for its retry, what is dead, and
  * which instances consume. It sees ids, keys, headers and bytes; policy lives above it, in `consumer/`.
  */
-import { Context, Data, type Effect } from "effect"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
 import type { AnyTransaction, Draft } from "../outbox/append.ts"
 import type { StoreError } from "../store/error.ts"
 

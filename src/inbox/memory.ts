@@ -1,5 +1,9 @@
 /** The inbox in memory: the same behaviour as the tables, twins that wait and rollbacks included, on the clock of the Effect that asks. */
-import { Clock, Context, Effect, Exit, Layer } from "effect"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import type { AnyTransaction, Draft } from "../outbox/append.ts"
 import { type Arrival, type Claim, Inbox, type InboxScope, type Member, RolledBack } from "./inbox.ts"
 import { TransactionEnded } from "./transaction-ended.ts"

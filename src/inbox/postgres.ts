@@ -1,5 +1,6 @@
 /** The inbox's tables in PostgreSQL, on the user's own Drizzle database: the handler's writes and the record commit together. */
-import { Effect, Layer } from "effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { append } from "../outbox/append.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { StoreError, storeError } from "../store/error.ts"

@@ -1,7 +1,7 @@
 /** A transaction whose handle is revoked when it settles, and whose end is always known for what it was. */
 import type { EventEmitter } from "node:events"
 import { sql } from "drizzle-orm"
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { AnyTransaction } from "../outbox/append.ts"
 import { awaitCommit } from "../outbox/nudge.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"

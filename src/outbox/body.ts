@@ -1,7 +1,9 @@
 /** The body of a message: one JSON value whoever builds it, or a text or bytes of the user's own. */
 import { getTableColumns } from "drizzle-orm"
 import type { PgColumn, PgTable } from "drizzle-orm/pg-core"
-import { Exit, Schema, type StandardSchema } from "effect"
+import * as Exit from "effect/Exit"
+import * as Schema from "effect/Schema"
+import type * as StandardSchema from "effect/StandardSchema"
 import { columnText, type RowJson } from "./column.ts"
 import { OutboxError, refused } from "./error.ts"
 import { type JsonForm, jsonText, NoJsonForm } from "./json.ts"

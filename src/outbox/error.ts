@@ -1,5 +1,5 @@
 /** The one error of the write path. */
-import { Schema } from "effect"
+import * as Schema from "effect/Schema"
 
 /**
  * Why a write was refused. The list is closed.

@@ -1,7 +1,7 @@
 /** An entry of `defineOutbox`: what it may say, what the compiler learns from it, and its checked form. */
 import { is } from "drizzle-orm"
 import { PgTable } from "drizzle-orm/pg-core"
-import { Duration } from "effect"
+import * as Duration from "effect/Duration"
 import type { BodySchema, PublicationBody } from "./body.ts"
 import { refused } from "./error.ts"
 import { headerFault, headersFault } from "./headers.ts"

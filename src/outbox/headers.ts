@@ -1,5 +1,5 @@
 /** Texts that travel in a message's headers, and the names that users cannot set. */
-import type { Duration } from "effect"
+import type * as Duration from "effect/Duration"
 
 /** What is wrong with a text that must fit into one header, or undefined. */
 export const headerFault = (text: string): string | undefined =>

@@ -1,6 +1,9 @@
 /** Transactions as Effect sees them: a service in `R`, rolled back on failure and interruption, announced after commit. */
 import type { PgDatabase } from "drizzle-orm/pg-core"
-import { type Cause, Context, Effect, Exit } from "effect"
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { AnyTransaction } from "./append.ts"
 import { OutboxError } from "./error.ts"
 import { awaitCommit } from "./nudge.ts"

@@ -1,7 +1,7 @@
 /** The types of the operations: one set for the Promise and the Effect form, and the sentences a misuse is answered with. */
 import type { SQL } from "drizzle-orm"
 import type { PgInsertValue, PgTable, PgUpdateSetSource } from "drizzle-orm/pg-core"
-import type { Effect } from "effect"
+import type * as Effect from "effect/Effect"
 import type { AnyTransaction } from "./append.ts"
 import type { OutboxError } from "./error.ts"
 import type { ValueOf } from "./event.ts"

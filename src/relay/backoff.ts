@@ -1,5 +1,8 @@
 /** Back-off as a value: a schedule replayed up to the stored attempt count, so that it survives restarts and moves between relays. */
-import { Duration, Effect, Pull, Schedule } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
 
 /** 1 s, 2 s, 4 s … at most 240 s apart, each ± 20 %. */
 export const defaultBackoff: Schedule.Schedule<unknown, unknown> = Schedule.min([

@@ -1,5 +1,5 @@
 /** Keeps the relay connected: a lost connection makes everything in flight unknown, and the next one starts from the lowest position. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { BrokerConnection, BrokerError, ConnectionEnd } from "../broker/broker.ts"
 import { FUTILE_CONNECTIONS } from "./aside.ts"
 import { apply, note, type RelayState } from "./state.ts"

@@ -1,5 +1,5 @@
 /** Lanes and their lease: renews it, takes the relay's share, gives back what is above it. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { LANES, type Share } from "../store/store.ts"
 import { loseLease, type RelayState } from "./state.ts"
 

@@ -1,5 +1,5 @@
 /** Reads what may leave and sends it: the relay's main loop. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { StoredMessage } from "../store/store.ts"
 import { apply, type RelayState, send } from "./state.ts"
 

@@ -5,7 +5,12 @@
  * kept per destination and key. Time in the tables is the database's clock; the lease is also watched on a monotonic one.
  */
 import { hostname } from "node:os"
-import { Cause, Deferred, Duration, Effect, Exit, type Schedule } from "effect"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
 import { Broker, type BrokerError } from "../broker/broker.ts"
 import type { StoreError } from "../store/error.ts"
 import { OutboxStore } from "../store/store.ts"

@@ -1,5 +1,5 @@
 /** Deletes finished messages whose time is over, in small batches. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { RelayState } from "./state.ts"
 
 const EVERY = "1 minute"

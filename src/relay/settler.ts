@@ -1,5 +1,5 @@
 /** Writes outcomes to the store in batches, while the next messages are read and sent. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { StoredMessage, Verdict } from "../store/store.ts"
 import { pauseAfter } from "./backoff.ts"
 import { feedReader, type Judgement, type RelayState, verdictOf } from "./state.ts"

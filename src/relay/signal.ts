@@ -1,5 +1,6 @@
 /** A wake-up call between loops. */
-import { Effect, Latch } from "effect"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 
 /** Wakes a loop, after what is under way in plain code has ended: a latch would run the loop in the middle of it. */
 export interface Signal {

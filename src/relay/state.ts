@@ -1,5 +1,7 @@
 /** What the relay's loops share: one mutable record, written by the loop that owns each part. */
-import { Clock, Effect, type Schedule } from "effect"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
 import type { Broker, BrokerConnection, Outgoing, Settlement } from "../broker/broker.ts"
 import { wireHeaders } from "../broker/headers.ts"
 import { LANES, type OutboxStore, type StoredMessage, type Verdict } from "../store/store.ts"

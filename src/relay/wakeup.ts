@@ -1,6 +1,11 @@
 /** What wakes a relay before its next poll is due. */
 import { createHash } from "node:crypto"
-import { Context, Effect, Layer, type Redacted, Schedule, type Scope } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import postgres, { type Sql } from "postgres"
 import { readDatabaseUrl } from "../store/database-url.ts"
 

@@ -1,5 +1,6 @@
 /** Looks at what waits too long: receipts that do not come, destinations whose next probe is due. */
-import { Effect, Option } from "effect"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { ConnectionEnd, Settlement } from "../broker/broker.ts"
 import type { StoredMessage } from "../store/store.ts"
 import { OTHERS_MILLIS, type SetAside } from "./aside.ts"

@@ -1,5 +1,7 @@
 /** A pool of connections to the outbox's database. */
-import { Effect, type Redacted, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import postgres, { type Sql } from "postgres"
 import { readDatabaseUrl } from "./database-url.ts"
 import { StoreError, storeError } from "./error.ts"

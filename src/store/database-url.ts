@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs"
 import { isIP } from "node:net"
 import { type ConnectionOptions, checkServerIdentity } from "node:tls"
-import { Redacted } from "effect"
+import * as Redacted from "effect/Redacted"
 import { StoreError } from "./error.ts"
 
 export interface DatabaseAddress {

@@ -1,5 +1,5 @@
 import { DrizzleQueryError } from "drizzle-orm/errors"
-import { Schema } from "effect"
+import * as Schema from "effect/Schema"
 
 /**
  * A statement of the outbox's own did not succeed.

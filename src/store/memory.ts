@@ -1,5 +1,8 @@
 /** The outbox in memory: the same behaviour as the tables, late commits included, on the clock of the Effect that asks. */
-import { Clock, Context, Effect, Layer } from "effect"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { LANES, OutboxStore, type Seen, type Share, type StoredMessage, type Verdict } from "./store.ts"
 
 /** A message as a writer gives it. */

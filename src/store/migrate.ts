@@ -1,6 +1,6 @@
 /** The outbox's own migrations: numbered SQL files, frozen once released, applied in order. */
 import { readdirSync, readFileSync } from "node:fs"
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { Sql } from "postgres"
 import { StoreError, storeError } from "./error.ts"
 import { quoteSchema } from "./schema-name.ts"

@@ -1,5 +1,8 @@
 /** The outbox's tables in PostgreSQL, through a small pool of connections of the relay's own. */
-import { Duration, Effect, Layer, type Redacted } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
 import type { Sql } from "postgres"
 import { type ConnectOptions, connect, openPool } from "./connect.ts"
 import { StoreError, storeError } from "./error.ts"

@@ -1,5 +1,6 @@
 /** The port to the outbox's tables as a relay needs them. It sees positions, lanes and text; policy lives above it. */
-import { Context, type Effect } from "effect"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type { StoreError } from "./error.ts"
 
 /** Lanes of an outbox, for the table's life. */

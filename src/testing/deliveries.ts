@@ -1,5 +1,8 @@
 /** Who gets what: a topic's message goes to each of its queues, a queue's to one consumer. */
-import { Context, Effect, Logger, Random } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as Random from "effect/Random"
 import type { Incoming, Outgoing } from "../broker/broker.ts"
 import { type Admitted, admit } from "../consumer/admission.ts"
 import type { Definition } from "../consumer/definition.ts"

@@ -1,6 +1,6 @@
 /** Messages that come from elsewhere. */
 import { randomUUID } from "node:crypto"
-import { Schema } from "effect"
+import * as Schema from "effect/Schema"
 import type { Outgoing } from "../broker/broker.ts"
 import type { Source } from "../consumer/consume.ts"
 import { isJson } from "../consumer/decode.ts"

@@ -1,5 +1,6 @@
 /** The kit: a user's own events and handlers on a user's own database, with everything between them in one process. */
-import { type Duration, Effect } from "effect"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type { Outgoing } from "../broker/broker.ts"
 import {
   type BatchHandler,

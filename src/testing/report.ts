@@ -1,5 +1,6 @@
 /** What a drain did, and what went wrong in it. */
-import { Cause, Effect } from "effect"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
 import type { Handle } from "../consumer/definition.ts"
 import type { Arrival, Inbox, InboxScope } from "../inbox/inbox.ts"
 

@@ -1,7 +1,8 @@
 /** RabbitMQ's management API: HTTP that answers in JSON. No password is in what it says of a failure. */
 import { request as requestHttp } from "node:http"
 import { request as requestHttps } from "node:https"
-import { Effect, Redacted } from "effect"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import { BrokerError } from "../broker.ts"
 import type { TlsOptions } from "../stomp/wire.ts"
 

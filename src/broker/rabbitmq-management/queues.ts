@@ -1,5 +1,5 @@
 /** What RabbitMQ's queues do with what they cannot keep: their own arguments and the policies in force together. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { BrokerError } from "../broker.ts"
 import type { Management } from "./management.ts"
 import { type Policy, readPolicies } from "./topology.ts"

@@ -4,7 +4,8 @@
  * A look reads the exchanges, bindings and policies of one virtual host: three requests, however many destinations there
  * are. The login needs the tag "management" and a permission on the virtual host.
  */
-import { Effect, Layer } from "effect"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type { BrokerError } from "../broker.ts"
 import { type Route, Routes } from "../routes.ts"
 import { type ManagementOptions, makeManagement } from "./management.ts"

@@ -1,5 +1,5 @@
 /** The exchanges and bindings of a virtual host, read through the management API. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { BrokerError } from "../broker.ts"
 import type { Management } from "./management.ts"
 

@@ -1,5 +1,6 @@
 /** The broker port over a STOMP session: receipts are confirmations, ERROR frames are read by `refusal.ts`. */
-import { Deferred, Effect } from "effect"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
 import {
   type BrokerConnection,
   BrokerError,

@@ -1,5 +1,5 @@
 /** Where a broker is, read from its URL. */
-import { Redacted } from "effect"
+import * as Redacted from "effect/Redacted"
 import { BrokerError } from "../broker.ts"
 
 export type Scheme = "stomp" | "stomps" | "ws" | "wss"

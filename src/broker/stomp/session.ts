@@ -6,7 +6,7 @@
  * Heart-beats are ours (`heartbeat.ts`): it finds silence only within three times the interval.
  */
 import { Client, type IStompSocket, StompSocketState, Versions } from "@stomp/stompjs"
-import { Redacted } from "effect"
+import * as Redacted from "effect/Redacted"
 import type { Endpoint } from "./endpoint.ts"
 import { agreed, type Heartbeat, startHeartbeat, termsFor } from "./heartbeat.ts"
 import { type Frame, makeParser, ProtocolError } from "./parser.ts"

@@ -4,7 +4,11 @@
  * A message is confirmed by the receipt of its own persistent SEND. On RabbitMQ a receipt means that the queues it was
  * routed to have it, or that there were none.
  */
-import { Duration, Effect, Layer, Redacted, type Scope } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import { Broker, type BrokerConnection, BrokerError, type Subscription } from "../broker.ts"
 import { connectTo, type StompConnectionOptions } from "./connection.ts"
 import { type Endpoint, parseEndpoint } from "./endpoint.ts"

@@ -1,6 +1,7 @@
 /** The subscriptions of one connection. Their ids never come back, so that an ack cannot settle somebody else's delivery. */
 import { randomUUID } from "node:crypto"
-import { Effect, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { BrokerError, type Incoming, type Subscription } from "../broker.ts"
 import { encodeFrame } from "./frame.ts"
 import type { Frame } from "./parser.ts"

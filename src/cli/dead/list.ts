@@ -1,5 +1,5 @@
 /** `drizzle-outbox dead list` */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { storeError } from "../../store/error.ts"
 import { defineCommand, print } from "../command.ts"
 import { connectOutbox } from "../database.ts"

@@ -1,5 +1,6 @@
 /** What `dead requeue` and `dead discard` have in common: which messages, how many, in batches. */
-import { Effect, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { Sql } from "postgres"
 import type { Config } from "../../config.ts"
 import type { InboxDeadFilter } from "../../inbox/operate.ts"

@@ -1,5 +1,6 @@
 /** Each host of the broker: whether it lets us in, how it proves itself, how it notices the dead. */
-import { Effect, Redacted } from "effect"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import { Broker, type BrokerError } from "../../broker/broker.ts"
 import { type Endpoint, parseEndpoint } from "../../broker/stomp/endpoint.ts"
 import { type BrokerConfig, brokerLayer, brokerTlsOf, brokerUrlsOf } from "../broker.ts"

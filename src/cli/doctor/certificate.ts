@@ -1,6 +1,7 @@
 /** The certificate that a broker shows. */
 import { connect } from "node:tls"
-import { Effect, Option } from "effect"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { TlsOptions } from "../../broker/stomp/wire.ts"
 
 export interface SeenCertificate {

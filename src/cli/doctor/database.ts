@@ -1,5 +1,6 @@
 /** Every check of the database, one after the other. One that fails says so, and the others go on. */
-import { Duration, Effect } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import type { Sql, TransactionSql } from "postgres"
 import { type Config, required } from "../../config.ts"
 import { type StoreError, storeError } from "../../store/error.ts"

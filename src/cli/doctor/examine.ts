@@ -1,6 +1,6 @@
 /** All that the doctor looks at. */
-import type { Duration } from "effect"
-import { Effect } from "effect"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { type Config, DATABASE_SETTINGS, MANAGEMENT_SETTINGS, required } from "../../config.ts"
 import { brokerUrlsOf } from "../broker.ts"
 import { checkBroker } from "./broker-checks.ts"

@@ -1,5 +1,7 @@
 /** A pooler between us and PostgreSQL that gives each transaction another server connection. */
-import { Effect, type Redacted, type Scope } from "effect"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import { connect } from "../../store/connect.ts"
 import type { StoreError } from "../../store/error.ts"
 import { type Finding, ok, problem, unchecked, warning } from "./finding.ts"

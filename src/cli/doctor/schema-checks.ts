@@ -1,5 +1,5 @@
 /** The outbox's own tables: their version, their indexes, their sequences, their storage settings. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import { checkVersion } from "../../store/migrate.ts"
 import { quoteSchema } from "../../store/schema-name.ts"
 import type { Query } from "./database.ts"

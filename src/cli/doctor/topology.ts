@@ -1,5 +1,5 @@
 /** The broker's side of routing: asked of RabbitMQ's management where it is given, else said that it was not. */
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 import type { BrokerError } from "../../broker/broker.ts"
 import { type Management, makeManagement } from "../../broker/rabbitmq-management/management.ts"
 import { readQueues } from "../../broker/rabbitmq-management/queues.ts"
