@@ -1,8 +1,14 @@
-/** A relay in a process of its own that knows how many of its messages the broker has confirmed. */
+/**
+ * A relay in a process of its own that knows how many of its messages the broker has confirmed. It loads of Effect what the
+ * relay's program does, so that its memory is a relay's.
+ */
 import { Broker, layerMemory } from "drizzle-outbox/broker"
 import { layerPolling, layerPostgres, runRelay } from "drizzle-outbox/relay"
 import { layerStomp } from "drizzle-outbox/stomp"
-import { Effect, Fiber, Layer, Logger } from "effect"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import { serve } from "./program.ts"
 
 export interface CountingRelayConfig {
