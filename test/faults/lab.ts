@@ -189,6 +189,9 @@ export const consumerRecovery = async (
   return at === undefined ? undefined : (at - since) / 1000
 }
 
+/** What is in flight from each relay. */
+export const framesOf = ({ relays }: Lab) => relays.map(({ frames }) => frames)
+
 /** How many of these messages are not recorded as published. */
 export const unrecordedOf = async (sql: postgres.Sql, ids: ReadonlyArray<string>): Promise<number> => {
   const [row] = await sql`

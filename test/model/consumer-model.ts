@@ -21,17 +21,8 @@ const KEYS = ["a", "b", "c", "d", null]
 const QUEUE = "/queue/orders"
 
 /** Runs one seed against this copy of the source. */
-export const runConsumerModel = async (modules: ConsumerModules, seed: number): Promise<Ending> => {
-  let finished = () => false
-  return runWorld(
-    seed,
-    LIMIT,
-    async (world) => {
-      finished = await begin(modules, world)
-    },
-    () => finished(),
-  )
-}
+export const runConsumerModel = (modules: ConsumerModules, seed: number): Promise<Ending> =>
+  runWorld(seed, LIMIT, (world) => begin(modules, world))
 
 const begin = async (modules: ConsumerModules, world: World): Promise<() => boolean> => {
   const { after, tell, random } = world

@@ -28,16 +28,8 @@ export const runLateWriteModel = async (
 ): Promise<Ending> => {
   await server.exec("TRUNCATE effects, outbox.inbox, outbox.consumers, outbox.subscriptions")
   const connection = connectTo(server)
-  let finished = () => false
   try {
-    return await runWorld(
-      seed,
-      20_000,
-      async (world) => {
-        finished = await begin(modules, world, connection)
-      },
-      () => finished(),
-    )
+    return await runWorld(seed, 20_000, (world) => begin(modules, world, connection))
   } finally {
     await connection.close()
   }

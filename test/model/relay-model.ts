@@ -25,17 +25,8 @@ const KEYS = ["a", "b", "c", "d", "e", null]
 const DESTINATIONS = ["/topic/x", "/topic/x", "/topic/x", "/topic/y"]
 
 /** Runs one seed against this copy of the source. */
-export const runRelayModel = async (modules: RelayModules, seed: number): Promise<Ending> => {
-  let finished = () => false
-  return runWorld(
-    seed,
-    LIMIT,
-    async (world) => {
-      finished = await begin(modules, world)
-    },
-    () => finished(),
-  )
-}
+export const runRelayModel = (modules: RelayModules, seed: number): Promise<Ending> =>
+  runWorld(seed, LIMIT, (world) => begin(modules, world))
 
 const begin = async (modules: RelayModules, world: World): Promise<() => boolean> => {
   const { random, after, tell } = world

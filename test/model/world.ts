@@ -40,15 +40,14 @@ export interface Ending {
 }
 
 /**
- * Lets a world go on until `over` says so, a promise is broken or `limit` virtual milliseconds have passed. `begin` sets
- * it up. While it runs, `setImmediate` is watched, to know when nothing more happens at an instant, and `setTimeout`, which
+ * Lets a world go on until what `begin`, which sets it up, has given says so, a promise is broken or `limit` virtual
+ * milliseconds have passed. While it runs, `setImmediate` is watched, to know when nothing more happens at an instant, and `setTimeout`, which
  * the limit of a handler's time uses, goes by virtual time.
  */
 export const runWorld = async (
   seed: number,
   limit: number,
-  begin: (world: World) => void | Promise<void>,
-  over: () => boolean,
+  begin: (world: World) => Promise<() => boolean>,
 ): Promise<Ending> => {
   // Out of its scope the clock gives no warnings, which would take real time.
   const clock = Effect.runSync(Effect.scoped(TestClock.make()))
@@ -82,7 +81,7 @@ export const runWorld = async (
   const quiet = watchImmediates()
   const restoreTimers = virtualTimers(world.after)
   try {
-    await begin(world)
+    const over = await begin(world)
     while (violation === undefined && now() < limit) {
       await quiet.reached()
       if (violation !== undefined || over()) {

@@ -1,11 +1,10 @@
 /** Brokers that end, forget, block, or refuse. */
 import { sleep, until } from "../clock.ts"
 import type { Fault } from "../fault.ts"
-import { type Lab, recovery, whenInFlight } from "../lab.ts"
+import { framesOf, type Lab, recovery, whenInFlight } from "../lab.ts"
 import { LARGEST_BODY } from "../servers.ts"
 
 const both = ["RabbitMQ", "ActiveMQ"] as const
-const framesOf = ({ relays }: Lab) => relays.map(({ frames }) => frames)
 
 export const brokerRestart: Fault = {
   name: "broker-restart",

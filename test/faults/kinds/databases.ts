@@ -2,10 +2,9 @@
 import postgres from "postgres"
 import { sleep } from "../clock.ts"
 import type { Fault, Injection } from "../fault.ts"
-import { type Lab, recovery, unrecordedDuring, whenInFlight } from "../lab.ts"
+import { framesOf, type Lab, recovery, unrecordedDuring, whenInFlight } from "../lab.ts"
 
 const rabbit = ["RabbitMQ"] as const
-const framesOf = ({ relays }: Lab) => relays.map(({ frames }) => frames)
 
 const restart =
   (mode: "fast" | "immediate") =>

@@ -3,7 +3,7 @@ import { drizzle } from "drizzle-orm/postgres-js"
 import postgres from "postgres"
 import { monotonic, sleep } from "../clock.ts"
 import type { Fault } from "../fault.ts"
-import { consumerRecovery, recovery, whenInFlight } from "../lab.ts"
+import { consumerRecovery, framesOf, recovery, whenInFlight } from "../lab.ts"
 import { orders, ordersOutbox } from "../orders.ts"
 
 export const failingKey: Fault = {
@@ -35,14 +35,14 @@ export const openWriter: Fault = {
   recovery: 2,
   noRepeats: true,
   inject: async (lab, turn) => {
-    const { postgres: server, sql, dice, destination, relays, tried } = lab
+    const { postgres: server, sql, dice, destination, tried } = lab
     const client = postgres(server.url.replace(/\/postgres$/, `/${sql.options.database}`), {
       max: 1,
       onnotice: () => {},
     })
     const { withOutbox } = ordersOutbox(destination)
     const [ref, key] = [`open-${turn}`, `k${dice.below(60)}`]
-    const inFlight = await whenInFlight(relays.map(({ frames }) => frames))
+    const inFlight = await whenInFlight(framesOf(lab))
     let called = 0
     let recovered: Promise<number | undefined> = Promise.resolve(undefined)
     await drizzle(client).transaction(async (tx) => {

@@ -1,11 +1,10 @@
 /** The network between relays and broker, or relays and database. */
 import { sleep } from "../clock.ts"
 import type { Fault } from "../fault.ts"
-import { type Lab, recovery, unrecordedDuring, whenInFlight } from "../lab.ts"
+import { framesOf, type Lab, recovery, unrecordedDuring, whenInFlight } from "../lab.ts"
 import { HEARTBEAT, LEASE, type RelayUnit } from "../relays.ts"
 
 const both = ["RabbitMQ", "ActiveMQ"] as const
-const framesOf = ({ relays }: Lab) => relays.map(({ frames }) => frames)
 const each = ({ relays }: Lab, apply: (relay: RelayUnit) => void) => {
   for (const relay of relays) apply(relay)
 }
