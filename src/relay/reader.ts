@@ -38,7 +38,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
           ? full
           : full / 4
     state.hunger = least
-    if (state.connection === undefined || state.draining || readable(state).length === 0) return false
+    if (state.connection === undefined || readable(state).length === 0) return false
 
     send(state, state.window.nextInTurn())
     const room = state.window.room()

@@ -50,6 +50,7 @@ const tryAlone = (
       const connection = yield* state.broker.connect()
       const token = state.lanes.get(message.lane)
       if (state.now() >= state.deadline || token === undefined || state.leaving.has(message.lane)) return
+      if (state.draining) return
       const settlement = yield* Effect.callback<Settlement>((resume) => {
         connection.send([toOutgoing(message, state.settings.djangoHeaders)], (_, outcome) =>
           resume(Effect.succeed(outcome)),

@@ -190,9 +190,9 @@ export const makeWindow = (options: WindowOptions) => {
       stale = false
     },
 
-    /** Messages that may be read now. */
+    /** Messages that may be read, or taken of what was read, now. */
     room: (): number => {
-      if (bytes >= options.bytes) return 0
+      if (draining || bytes >= options.bytes) return 0
       // What is confirmed but not recorded would be sent again after a crash, like what is in flight.
       return Math.max(0, suspects.limit() - flights.size - keys.queued() - settling.size)
     },

@@ -194,4 +194,17 @@ export const mutants: ReadonlyArray<Mutant> = [
       },
     ],
   },
+  {
+    name: "sends-on-when-asked-to-stop",
+    breaks: "What a reading under way brings is sent, though the relay is giving its lanes back.",
+    violates: ["stops", "order"],
+    model: "relay",
+    edits: [
+      {
+        file: "relay/window.ts",
+        find: "if (draining || bytes >= options.bytes) return 0",
+        replace: "if (bytes >= options.bytes) return 0",
+      },
+    ],
+  },
 ]

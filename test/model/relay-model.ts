@@ -58,7 +58,7 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   // Relays.
   const relays: { process: Process; fiber: Fiber.Fiber<RelayReport, unknown> }[] = []
   /** Faults that wait for their moment: how many of each are left. */
-  const traps = { send: 3, dead: 3, probe: 1 }
+  const traps = { send: 3, dead: 3, probe: 1, stop: 3 }
   const cutOff = new Set<string>()
   const spring = (trap: keyof typeof traps) => {
     if (traps[trap] === 0 || world.now() < busyUntil) return false
@@ -74,6 +74,12 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   }
   const others = (process: Process) =>
     relays.some((relay) => relay.process !== process && relay.process.running())
+
+  const stop = (process: Process, fiber: Fiber.Fiber<unknown, unknown>) => {
+    promises.ask(process.name)
+    Effect.runFork(Fiber.interrupt(fiber))
+    after(below(1000), startRelay)
+  }
 
   const startRelay = () => {
     const process = makeProcess(world, `relay-${relays.length + 1}`)
@@ -99,6 +105,9 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
             // A process that is stopped between its reading and its sending, while the others give up what it has read.
             const ambushed = messages.some(({ key }) => key?.startsWith("send-"))
             if (ambushed && others(process) && spring("send")) stopAWhile(process, 100)
+            // A process that is asked to stop while the answer to its reading is on its way.
+            const parting = messages.some(({ key }) => key?.startsWith("stop-"))
+            if (parting && others(process) && spring("stop")) stop(process, fiber)
           },
           judging: (names) => {
             // A verdict that is on its way to the database while its relay loses its lanes.
@@ -113,6 +122,7 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
           frameMillis: 3,
           answerMillis: 5,
           sent: (batch) => {
+            promises.send(process.name, batch)
             // Both ends lose the connection while several frames are on their way, once for each group of them.
             const groups = batch.flatMap(({ headers }) => /^cut-\d+/.exec(headers["outbox-key"] ?? "") ?? [])
             const [group] = groups
@@ -199,9 +209,7 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
     }),
     () => {
       const { process, fiber } = one()
-      tell(process.name, "is asked to stop")
-      Effect.runFork(Fiber.interrupt(fiber))
-      after(below(1000), startRelay)
+      stop(process, fiber)
     },
   ]
   const strike = (fault: () => void) => {
@@ -419,6 +427,8 @@ const makeWriters = (world: World, promises: RelayPromises, begin: Effect.Effect
       }
       for (const at of [AMBUSHES, CHAOS + 400, CHAOS + 1800])
         after(at, () => strike(() => alone([[`send-${at}`, ["never"]]])))
+      for (const at of [AMBUSHES + 1200, AMBUSHES + 2600, AMBUSHES + 3300, CHAOS + 1400, CHAOS + 2200])
+        after(at, () => strike(() => alone([[`stop-${at}`, []]])))
       const refusals: ReadonlyArray<Answer> = ["never", "attempt", "attempt", "attempt", "attempt"]
       for (const at of [AMBUSHES + 2000, CHAOS + 1000, CHAOS + 2500])
         after(at, () => strike(() => alone([[`dead-${at}`, refusals]])))

@@ -35,6 +35,8 @@ export const makeRelayPromises = (world: World, maxAttempts: number) => {
   const dead = new Set<string>()
   const doomed = new Set<string>()
   const tokens = new Map<number, number>()
+  /** When each process was asked to stop. */
+  const asked = new Map<string, number>()
   let step = 0
 
   const scopeOf = ({ destination, key }: Written) => `${destination} ${key}`
@@ -106,6 +108,22 @@ export const makeRelayPromises = (world: World, maxAttempts: number) => {
             `${name} arrived, and ${other.name} of the same key, written before it, had not`,
           )
       }
+    },
+
+    /** A process is asked to stop. */
+    ask: (process: string) => {
+      world.tell(process, "is asked to stop")
+      asked.set(process, world.now())
+    },
+
+    /** A process sends. */
+    send: (process: string, messages: ReadonlyArray<Outgoing>) => {
+      const at = asked.get(process)
+      if (at !== undefined && world.now() > at)
+        world.violate(
+          "stops",
+          `${process} was asked to stop, and sends ${messages.map(({ body }) => String(body))}`,
+        )
     },
 
     /** A process has been given an outcome. */
