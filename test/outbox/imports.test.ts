@@ -21,5 +21,7 @@ const IMPORT = /^(?:import|export)\s+(type\s+)?(?:(\{[^}]*\}|\*(?: as \w+)?|\w+)
 it("is drizzle-orm and effect: no broker client, no WebSocket, no driver", () => {
   const loaded = [...packages(new URL("../../src/index.ts", import.meta.url))]
   expect(loaded).toContain("drizzle-orm")
-  expect(loaded.filter((name) => !/^(drizzle-orm(\/pg-core)?|effect(\/\w+)?|node:.*)$/.test(name))).toEqual([])
+  expect(loaded.filter((name) => !/^(drizzle-orm(\/pg-core)?|effect(\/\w+)?|node:.*)$/.test(name))).toEqual(
+    [],
+  )
 })
