@@ -17,8 +17,8 @@ export const OnSubscribed = Context.Reference<Effect.Effect<void>>("drizzle-outb
   defaultValue: () => Effect.void,
 })
 
-/** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
-const PAUSES = [0, 50, 100, 200, 400, 1000]
+/** Pauses between attempts to connect, in milliseconds: at once, then ever longer, half a second at the most. */
+const PAUSES = [0, 50, 100, 200, 400, 500]
 
 /** A connection that has ended after so many milliseconds is no better than none: the next one waits ever longer, too. */
 const SHORT = 1000

@@ -4,8 +4,8 @@ import type { BrokerConnection, BrokerError, ConnectionEnd } from "../broker/bro
 import { FUTILE_CONNECTIONS } from "./aside.ts"
 import { apply, note, type RelayState } from "./state.ts"
 
-/** Pauses between attempts to connect, in milliseconds: at once, then ever longer, a second at the most. */
-const PAUSES = [0, 50, 100, 200, 400, 1000]
+/** Pauses between attempts to connect, in milliseconds: at once, then ever longer, half a second at the most. */
+const PAUSES = [0, 50, 100, 200, 400, 500]
 
 /** Connects again and again. Fails only when the very first answer of the broker is one that waiting does not change. */
 export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {

@@ -50,7 +50,7 @@ export interface CellResult {
 const QUIET = 100
 
 /** So many times the injections asked for, at the most, until there are enough messages. */
-const MOST = 4
+const MOST = 6
 
 export const runCell = async (
   cell: Cell,
