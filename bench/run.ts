@@ -7,7 +7,6 @@ import { keep } from "./support/results.ts"
 
 const questions: Record<string, () => Promise<{ readonly question: Question }>> = {
   drain: () => import("./drain.ts"),
-
   latency: () => import("./latency.ts"),
   write: () => import("./write.ts"),
   backlog: () => import("./backlog.ts"),
