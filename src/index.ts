@@ -5,7 +5,7 @@ export type { AnyTransaction } from "./outbox/append.ts"
 export type { BodySchema } from "./outbox/body.ts"
 export type { ColumnJson, RowJson } from "./outbox/column.ts"
 export { type DefinedOutbox, defineOutbox, type Operations, type OutboxOptions } from "./outbox/define.ts"
-export { OutboxError, OutboxErrorReason } from "./outbox/error.ts"
+export { OutboxError, type OutboxErrorReason } from "./outbox/error.ts"
 export type {
   EventBody,
   EventOptions,

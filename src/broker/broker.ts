@@ -5,8 +5,8 @@
  * means for a message is decided in `relay/outcome.ts`.
  */
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 
 /** A message as it goes to the broker. `headers` are complete and unescaped; layers add only what their protocol needs. */
@@ -116,11 +116,11 @@ export interface BrokerConnection {
 }
 
 /** `unreachable`: no host answered; `refused`: the broker rejected the login, virtual host or protocol; `timeout`: no answer in time; `rejected`: a direct publish was not confirmed; `subscription`: a subscription was rejected; `taken`: another connection has the one subscription there can be, so stand by and try again. */
-export class BrokerError extends Schema.TaggedError<BrokerError>()("BrokerError", {
-  reason: Schema.Literals(["unreachable", "refused", "timeout", "rejected", "subscription", "taken"]),
-  message: Schema.String,
-  cause: Schema.optionalKey(Schema.Defect()),
-}) {
+export class BrokerError extends Data.TaggedError("BrokerError")<{
+  readonly reason: "unreachable" | "refused" | "timeout" | "rejected" | "subscription" | "taken"
+  readonly message: string
+  readonly cause?: unknown
+}> {
   /** Whether the same call can succeed later without anybody changing anything. */
   get isRetryable(): boolean {
     return this.reason === "unreachable" || this.reason === "timeout" || this.reason === "taken"

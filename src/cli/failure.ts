@@ -1,5 +1,5 @@
 /** What ends a program: one sentence on standard error, and its exit code. */
-import * as Schema from "effect/Schema"
+import * as Data from "effect/Data"
 
 /** Ends the program with code 1 and this sentence. */
-export class CliError extends Schema.TaggedError<CliError>()("CliError", { message: Schema.String }) {}
+export class CliError extends Data.TaggedError("CliError")<{ readonly message: string }> {}

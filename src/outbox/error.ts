@@ -1,5 +1,5 @@
 /** The one error of the write path. */
-import * as Schema from "effect/Schema"
+import * as Data from "effect/Data"
 
 /**
  * Why a write was refused. The list is closed.
@@ -17,37 +17,35 @@ import * as Schema from "effect/Schema"
  * - `not-written`: the database took the statement and kept no row (a trigger swallowed it).
  * - `database`: a statement failed; the driver's error is the `cause` (Effect forms only: a Promise rejects with it as it is).
  */
-export const OutboxErrorReason = Schema.Literals([
-  "definition",
-  "not-a-transaction",
-  "unbound",
-  "operation",
-  "too-many-rows",
-  "too-large",
-  "unencodable",
-  "schema",
-  "destination",
-  "key",
-  "headers",
-  "time",
-  "callback",
-  "old",
-  "not-written",
-  "database",
-])
-export type OutboxErrorReason = typeof OutboxErrorReason.Type
+export type OutboxErrorReason =
+  | "definition"
+  | "not-a-transaction"
+  | "unbound"
+  | "operation"
+  | "too-many-rows"
+  | "too-large"
+  | "unencodable"
+  | "schema"
+  | "destination"
+  | "key"
+  | "headers"
+  | "time"
+  | "callback"
+  | "old"
+  | "not-written"
+  | "database"
 
 /**
  * A refused write. Every reason but `definition`, `not-a-transaction` and `database` leaves a transaction that can only
  * roll back: catching the error cannot commit a row without its message.
  */
-export class OutboxError extends Schema.TaggedError<OutboxError>()("OutboxError", {
-  reason: OutboxErrorReason,
-  message: Schema.String,
+export class OutboxError extends Data.TaggedError("OutboxError")<{
+  readonly reason: OutboxErrorReason
+  readonly message: string
   /** The event concerned, where it is known. */
-  event: Schema.optionalKey(Schema.String),
-  cause: Schema.optionalKey(Schema.Defect()),
-}) {
+  readonly event?: string
+  readonly cause?: unknown
+}> {
   /** Whether the whole transaction may succeed when run again unchanged: a serialization failure or a deadlock. */
   get isRetryable(): boolean {
     for (let cause = this.cause; cause instanceof Error; cause = cause.cause) {

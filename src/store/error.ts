@@ -1,5 +1,5 @@
 import { DrizzleQueryError } from "drizzle-orm/errors"
-import * as Schema from "effect/Schema"
+import * as Data from "effect/Data"
 
 /**
  * A statement of the outbox's own did not succeed.
@@ -7,11 +7,11 @@ import * as Schema from "effect/Schema"
  * `unavailable`: the database is away, out of connections or shutting down; `schema`: the outbox's tables are missing,
  * older or newer than this program, or not as it needs them; `statement`: the database refused the statement.
  */
-export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
-  reason: Schema.Literals(["unavailable", "schema", "statement"]),
-  message: Schema.String,
-  cause: Schema.optionalKey(Schema.Defect()),
-}) {
+export class StoreError extends Data.TaggedError("StoreError")<{
+  readonly reason: "unavailable" | "schema" | "statement"
+  readonly message: string
+  readonly cause?: unknown
+}> {
   /** Whether the same statement can succeed later without anybody changing anything. */
   get isRetryable(): boolean {
     return this.reason === "unavailable"
