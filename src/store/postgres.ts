@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type { Sql } from "postgres"
 import { type ConnectOptions, connect, openPool } from "./connect.ts"
-import { StoreError, storeError } from "./error.ts"
+import { isDisconnection, StoreError, storeError } from "./error.ts"
 import { checkSchema } from "./migrate.ts"
 import { makeStatements } from "./statements.ts"
 import { OutboxStore } from "./store.ts"
@@ -20,6 +20,9 @@ export interface PostgresOptions {
   readonly statementTimeout?: Duration.Input
 }
 
+/** Seconds that are left to what is under way on a pool that is given up. */
+const PARTING = 1
+
 /** The store on a database of its own connections, which close with the layer. */
 export const layerPostgres = (options: PostgresOptions): Layer.Layer<OutboxStore, StoreError> =>
   Layer.effect(
@@ -30,12 +33,16 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<OutboxStore
       let current = { sql, statements: makeStatements(sql, schema) }
       let renewed: Sql | undefined
       yield* Effect.addFinalizer(() => Effect.promise(async () => renewed?.end({ timeout: 2 })))
-      /** What a connection was given at the wrong moment of its end is never answered, and may keep it from everybody else. */
-      const renew = () => {
-        const old = current.sql
+      /**
+       * A pool whose connections have died is given up. What postgres.js 3.4 was given at the wrong moment of a connection's
+       * end is never answered, and what it was about to write keeps that connection from opening again: each further
+       * attempt hangs until its time is over.
+       */
+      const renew = (old: Sql) => {
+        if (current.sql !== old) return
         renewed = openPool(how)
         current = { sql: renewed, statements: makeStatements(renewed, schema) }
-        void old.end({ timeout: 0 }).catch(() => {})
+        void old.end({ timeout: PARTING }).catch(() => {})
       }
       const limit = Duration.toMillis(options.statementTimeout ?? "60 seconds")
       const run: Run = (doing, statement) =>
@@ -43,13 +50,16 @@ export const layerPostgres = (options: PostgresOptions): Layer.Layer<OutboxStore
           const { sql, statements } = current
           return Effect.tryPromise({
             try: () => statement(statements),
-            catch: (cause) => storeError(doing, cause),
+            catch: (cause) => {
+              if (isDisconnection(cause)) renew(sql)
+              return storeError(doing, cause)
+            },
           }).pipe(
             Effect.timeoutOrElse({
               duration: limit,
               orElse: () =>
                 Effect.suspend(() => {
-                  if (current.sql === sql) renew()
+                  renew(sql)
                   const message = `could not ${doing}: the database has not answered for ${limit} ms`
                   return Effect.fail(new StoreError({ reason: "unavailable", message }))
                 }),
