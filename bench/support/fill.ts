@@ -10,7 +10,7 @@ export interface Fill {
   /** As they are after so long: published an hour ago, or due tomorrow. */
   readonly state?: "published" | "delayed"
   /**
-   * RabbitMQ refuses them each time, as their priority is no number. They have been refused for long, so that the pauses
+   * RabbitMQ refuses them each time, as they say that they come from somebody else. They have been refused for long, so that the pauses
    * between tries are four minutes; the next try is due in 10 s.
    */
   readonly refused?: boolean
@@ -35,9 +35,9 @@ export const fill = async (
       INSERT INTO outbox.messages
         (event, operation, destination, key, headers, body, attempts, last_error, available_at, published_at)
       SELECT 'orders', 'insert', ${destination}, coalesce(${key ?? null}::text, 'customer-' || n % 500),
-             ${refused ? '{"priority":"none"}' : "{}"}::text::json,
+             ${refused ? '{"user-id":"nobody"}' : "{}"}::text::json,
              json_build_object('order_id', n, 'status', 'placed', 'note', repeat('x', ${bodyBytes - 50}::int))::text,
-             CASE WHEN ${refused} THEN ${REFUSALS}::int ELSE 0 END, CASE WHEN ${refused} THEN 'Processing error' END,
+             CASE WHEN ${refused} THEN ${REFUSALS}::int ELSE 0 END, CASE WHEN ${refused} THEN 'PRECONDITION_FAILED' END,
              CASE WHEN ${refused} THEN now() + interval '10 s'
                   WHEN ${state ?? ""}::text = 'delayed' THEN now() + interval '1 day' + n * interval '1 ms' END,
              CASE WHEN ${state ?? ""}::text = 'published' THEN now() - interval '1 hour' END

@@ -63,6 +63,24 @@ const refusals = [
     closes: true,
   },
   { scope: "message", message: { headers: { nul: "a\0b" } }, words: /NUL/, closes: false },
+  // Over these it answers with an ERROR that names nobody, and takes what comes behind.
+  ...(
+    [
+      ["priority", "high"],
+      ["timestamp", "today"],
+      ["x-max-length", "5.5"],
+      ["reply-to", "/queue/a/b"],
+      ["durable", "yes"],
+    ] as const
+  ).map(
+    ([name, value]) =>
+      ({
+        scope: "message",
+        message: { destination: "/queue/ok", headers: { [name]: value } },
+        words: new RegExp(`^the header ${name} of RabbitMQ is .*, not "${value}"$`),
+        closes: false,
+      }) as const,
+  ),
 ] as const
 
 for (const [name, url] of [
@@ -161,9 +179,9 @@ describe("what RabbitMQ refuses", () => {
 
   it("counts an attempt when an ERROR says nothing and one message was in flight", async () => {
     const { connection } = await open()
-    const message = outgoing({ destination: "/queue/ok", headers: { priority: "high" } })
-    expect(await settled(connection, [message])).toEqual([
-      { _tag: "Refused", scope: "attempt", words: "Processing error" },
+    const message = outgoing({ destination: "/queue/ok", headers: { "user-id": "nobody" } })
+    expect(await settled(connection, [message])).toMatchObject([
+      { _tag: "Refused", scope: "attempt", words: expect.stringMatching(/^PRECONDITION_FAILED - user_id/) },
     ])
     expect((await Effect.runPromise(connection.ended)).reason).toBe("error")
   })
@@ -172,7 +190,7 @@ describe("what RabbitMQ refuses", () => {
     const { connection } = await open()
     const good = Array.from({ length: 50 }, () => outgoing({ destination: "/queue/ok" }))
     const outcomes = await settled(connection, [
-      outgoing({ destination: "/queue/ok", headers: { priority: "x" } }),
+      outgoing({ destination: "/queue/ok", headers: { "user-id": "nobody" } }),
       ...good,
     ])
     expect(outcomes[0]?._tag).toMatch(/Lost|Refused/)

@@ -116,6 +116,17 @@ describe("afterwards", () => {
     expect((await outcome).map(({ _tag }) => _tag)).toEqual(["Refused", "Lost", "Lost"])
   })
 
+  it("after an ERROR that names nobody nothing more is sent: it could pass what was refused", async () => {
+    const { connection } = await open()
+    const outcome = settled(connection, [outgoing(), outgoing()])
+    peer?.write("ERROR\nmessage:Processing error\n\n\0")
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    received = ""
+    expect(await settled(connection, [outgoing()])).toEqual([{ _tag: "Lost" }])
+    expect((await outcome).map(({ _tag }) => _tag)).toEqual(["Lost", "Lost"])
+    expect(received).toBe("")
+  })
+
   it("an ERROR that names nobody ends the connection when no other follows", async () => {
     const { connection } = await open()
     const outcome = settled(connection, [outgoing(), outgoing()])

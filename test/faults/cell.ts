@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { check, type Verdict } from "./check.ts"
 import { monotonic, sleep, until } from "./clock.ts"
 import type { Cell } from "./fault.ts"
-import { type Lab, outputOf, startLab } from "./lab.ts"
+import { type Lab, outputOf, REFUSED, startLab } from "./lab.ts"
 import type { Servers } from "./servers.ts"
 
 export interface CellOptions {
@@ -178,7 +178,8 @@ const look = async ({ sql, cell }: Lab) => {
     SELECT message_id AS id, ref FROM effects ORDER BY seq`
   const [messages] = await sql<[{ pending: number; published: number; dead: number; attempts: number }]>`
     SELECT count(*) FILTER (WHERE published_at IS NULL AND dead_at IS NULL)::int AS pending,
-           count(published_at)::int AS published, count(dead_at)::int AS dead, sum(attempts)::int AS attempts
+           count(published_at)::int AS published, count(dead_at)::int AS dead,
+           coalesce(sum(attempts) FILTER (WHERE headers::text <> ${REFUSED}), 0)::int AS attempts
     FROM outbox.messages`
   const inbox = await sql<{ state: string; n: number }[]>`
     SELECT state, count(*)::int AS n FROM outbox.inbox GROUP BY 1`

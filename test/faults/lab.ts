@@ -38,7 +38,10 @@ export interface Lab {
   readonly close: () => Promise<void>
 }
 
-const KEYS = 60
+/** Keys of the orders: `k0` and so on. */
+export const KEYS = 60
+/** What a message that the broker was made to refuse bears once it is mended: its attempts are not burned. */
+export const REFUSED = '{"mended":"yes"}'
 /** Starts everything and waits until it flows. `rate`: orders a second, on average, of all writers. */
 export const startLab = async (cell: Cell, servers: Servers, seed: number, rate: number): Promise<Lab> => {
   const { fault } = cell

@@ -2,7 +2,7 @@
 import type { Cell, Fault } from "./fault.ts"
 import { alarm, brokerRestart, brokerWiped, poison, refused } from "./kinds/brokers.ts"
 import { backends, exhausted, pooler, postgresCrash, postgresRestart } from "./kinds/databases.ts"
-import { failingKey, openWriter } from "./kinds/messages.ts"
+import { failingKey, openWriter, refusedKey } from "./kinds/messages.ts"
 import { blackhole, databaseStalled, receiptsLost, reset, slow } from "./kinds/network.ts"
 import { clock, consumerKill, relayFreeze, relayKill, relayTerm, upgrade } from "./kinds/processes.ts"
 
@@ -28,6 +28,7 @@ export const faults: ReadonlyArray<Fault> = [
   upgrade,
   poison,
   refused,
+  refusedKey,
   failingKey,
   openWriter,
 ]

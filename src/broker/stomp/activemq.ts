@@ -2,7 +2,7 @@
 import type { Outgoing, Subscription } from "../broker.ts"
 import { isQueue } from "./destination.ts"
 import { escaped } from "./frame.ts"
-import type { StompProfile } from "./profile.ts"
+import { forbidden, type StompProfile } from "./profile.ts"
 
 /**
  * Not pipelined: after an ERROR about one message it goes on taking those behind it.
@@ -85,8 +85,6 @@ const impossible = ({ destination, contentType, headers }: Outgoing) => {
   if (isLong("content-type", contentType)) return forbidden(`the content type is over ${HEADER_LIMIT} bytes`)
   return undefined
 }
-
-const forbidden = (words: string) => ({ scope: "message", words }) as const
 
 const isLong = (name: string, value: string) =>
   // No character takes more than four bytes on the wire.

@@ -262,7 +262,8 @@ const makeConnection = (
   }
 
   const send: BrokerConnection["send"] = (batch, tell) => {
-    if (ended) {
+    // Something was refused, and it is not known what: nothing may pass it.
+    if (ended || unexplained !== undefined) {
       queueMicrotask(() => {
         for (let index = 0; index < batch.length; index++) tell(index, lost)
       })

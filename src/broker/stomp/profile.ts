@@ -26,7 +26,7 @@ export interface StompProfile extends BrokerProfile {
   readonly transaction: number
   /** The broker drops who is silent for so many times the interval agreed on. */
   readonly patience: number
-  /** Why the broker would close the connection over this message without a word: it is not sent. */
+  /** Why this message is not sent: over it the broker would close the connection without a word, or take what comes behind it. */
   readonly impossible: (
     message: Outgoing,
   ) => { readonly scope: RefusalScope; readonly words: string } | undefined
@@ -60,3 +60,6 @@ export const profileOf = (server: string, clientId?: string): StompProfile => {
   if (/^RabbitMQ\b/i.test(server)) return rabbitmq(server)
   return unknown(server)
 }
+
+/** Of a message that can never pass. */
+export const forbidden = (words: string) => ({ scope: "message", words }) as const

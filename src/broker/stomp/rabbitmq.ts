@@ -1,10 +1,12 @@
 /** RabbitMQ, with its STOMP or Web-STOMP plugin. */
+import type { Outgoing } from "../broker.ts"
 import { isQueue } from "./destination.ts"
-import type { StompProfile } from "./profile.ts"
+import { forbidden, type StompProfile } from "./profile.ts"
 
 /**
  * Pipelined: every ERROR that leaves a connection open says of one message that it can never pass or of a destination
  * that nothing does (`refusal.ts`); any other ends the AMQP channel behind the connection, which takes nothing after it.
+ * What would be answered with a `Processing error` is not sent: the connection stays open, and takes what comes behind.
  *
  * It elects nobody by itself. A queue declared beforehand with `x-single-active-consumer` and read as `/amq/queue/NAME`
  * does, but nothing in STOMP says that it is one.
@@ -20,7 +22,7 @@ export const rabbitmq = (server: string): StompProfile => ({
   // It looks once per interval and drops who was silent at two looks in a row.
   patience: 3,
   transaction: 1,
-  impossible: () => undefined,
+  impossible,
   subscribe: ({ destination, queue, prefetch = 100 }) => ({
     destination,
     headers: {
@@ -44,3 +46,35 @@ export const rabbitmq = (server: string): StompProfile => ({
 })
 
 const durable = (queue: string) => ({ durable: "true", "auto-delete": "false", "x-queue-name": queue })
+
+/** Headers of SEND that 3.10.8 reads as whole numbers, whatever the destination; the last from 3.12 on. */
+const numbers = [
+  "priority",
+  "timestamp",
+  "x-expires",
+  "x-message-ttl",
+  "x-max-length",
+  "x-max-length-bytes",
+  "x-max-priority",
+  "x-stream-max-segment-size-bytes",
+]
+
+/** A reply-to that begins with a slash is read as a destination. */
+const replyTo =
+  /^$|^[^/]|^\/(queue|topic|temp-queue|amq\/queue)\/[^/]+$|^\/exchange\/[^/]+(\/[^/]*)?$|^\/reply-queue\//
+
+const impossible = ({ destination, headers }: Outgoing) => {
+  for (const name of numbers) {
+    const value = headers[name]
+    if (value !== undefined && !/^ *[+-]?\d+ *$/.test(value))
+      return forbidden(`the header ${name} of RabbitMQ is a whole number, not "${value.slice(0, 100)}"`)
+  }
+  const { durable, "reply-to": reply } = headers
+  if (durable !== undefined && destination.startsWith("/queue/") && !/^(true|false)$/.test(durable))
+    return forbidden(`the header durable of RabbitMQ is true or false, not "${durable.slice(0, 100)}"`)
+  if (reply !== undefined && !replyTo.test(reply))
+    return forbidden(
+      `the header reply-to of RabbitMQ is a destination, or begins with no slash, not "${reply.slice(0, 100)}"`,
+    )
+  return undefined
+}

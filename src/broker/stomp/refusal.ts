@@ -10,7 +10,8 @@
  * | SEND without a destination | `Invalid destination: Destination cannot be blank` | open |
  * | SEND with `message-id` | `Invalid header: 'message-id' is not allowed on 'SEND'.` | open |
  * | SEND with `transaction:z` | `Bad transaction: Invalid transaction identifier: "z"` | open |
- * | SEND with `priority:abc` | `Processing error: Processing error` | open |
+ * | SEND with `priority:abc`, or what else `rabbitmq.ts` does not let pass | `Processing error: Processing error` | open, takes what comes behind |
+ * | SEND with `user-id:nobody` | `precondition_failed: PRECONDITION_FAILED - user_id property set to 'nobody' but authenticated user was 'u'` | closed |
  * | SEND with `expiration:abc` | `precondition_failed: PRECONDITION_FAILED - invalid expiration 'abc': no_integer` | closed |
  * | SEND `/exchange/x/k`, no such exchange | `not_found: NOT_FOUND - no exchange 'x' in vhost '/'` | closed |
  * | SEND `/amq/queue/none`, no such queue | none: receipted and dropped | open |

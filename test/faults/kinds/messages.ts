@@ -1,9 +1,10 @@
 /** Messages and transactions that hold others up, or should not. */
+import { type SQL, sql as statement } from "drizzle-orm"
 import { drizzle } from "drizzle-orm/postgres-js"
 import postgres from "postgres"
 import { monotonic, sleep } from "../clock.ts"
 import type { Fault } from "../fault.ts"
-import { consumerRecovery, framesOf, recovery, whenInFlight } from "../lab.ts"
+import { consumerRecovery, framesOf, KEYS, type Lab, REFUSED, recovery, whenInFlight } from "../lab.ts"
 import { orders, ordersOutbox } from "../orders.ts"
 
 export const failingKey: Fault = {
@@ -28,6 +29,52 @@ export const failingKey: Fault = {
   },
 }
 
+/** Places an order in a transaction of its own, which commits when `meanwhile` has ended. */
+const placeOrder = async (
+  { postgres: server, sql, destination, tried }: Lab,
+  ref: string,
+  key: string,
+  meanwhile: (tx: { readonly execute: (query: SQL) => PromiseLike<unknown> }) => PromiseLike<unknown>,
+): Promise<void> => {
+  const client = postgres(server.url.replace(/\/postgres$/, `/${sql.options.database}`), {
+    max: 1,
+    onnotice: () => {},
+  })
+  const { withOutbox } = ordersOutbox(destination)
+  let called = 0
+  await drizzle(client).transaction(async (tx) => {
+    called = monotonic()
+    await withOutbox(tx, orders, { ref, key })
+    await meanwhile(tx)
+  })
+  tried.push({ orders: [[ref, key]], called, committed: monotonic() })
+  await client.end()
+}
+
+/** Writers write to all of these. */
+const someKey = ({ dice }: Lab) => `k${dice.below(KEYS)}`
+
+export const refusedKey: Fault = {
+  name: "refused-key",
+  title: "the broker refuses a message again and again, until it is mended; others of its key wait",
+  brokers: ["RabbitMQ"],
+  recovery: 2,
+  inject: async (lab, turn) => {
+    const inFlight = await whenInFlight(framesOf(lab))
+    // RabbitMQ refuses what says that it comes from somebody else.
+    await placeOrder(lab, `refused-${turn}`, someKey(lab), (tx) =>
+      tx.execute(
+        statement`UPDATE outbox.messages SET headers = '{"user-id":"nobody"}' WHERE xmin = pg_current_xact_id()::xid`,
+      ),
+    )
+    // Others flow meanwhile.
+    const recovered = recovery(lab)
+    await sleep(1000 + lab.dice.next() * 1500)
+    await lab.sql`UPDATE outbox.messages SET headers = ${REFUSED}::text::json WHERE headers->>'user-id' = 'nobody'`
+    return { inFlight, recovered }
+  },
+}
+
 export const openWriter: Fault = {
   name: "open-transaction",
   title: "a transaction that wrote an event stays open",
@@ -35,25 +82,13 @@ export const openWriter: Fault = {
   recovery: 2,
   noRepeats: true,
   inject: async (lab, turn) => {
-    const { postgres: server, sql, dice, destination, tried } = lab
-    const client = postgres(server.url.replace(/\/postgres$/, `/${sql.options.database}`), {
-      max: 1,
-      onnotice: () => {},
-    })
-    const { withOutbox } = ordersOutbox(destination)
-    const [ref, key] = [`open-${turn}`, `k${dice.below(60)}`]
     const inFlight = await whenInFlight(framesOf(lab))
-    let called = 0
     let recovered: Promise<number | undefined> = Promise.resolve(undefined)
-    await drizzle(client).transaction(async (tx) => {
-      called = monotonic()
-      await withOutbox(tx, orders, { ref, key })
+    await placeOrder(lab, `open-${turn}`, someKey(lab), () => {
       // Others flow while it is open.
       recovered = recovery(lab)
-      await sleep(1500 + dice.next() * 2000)
+      return sleep(1500 + lab.dice.next() * 2000)
     })
-    tried.push({ orders: [[ref, key]], called, committed: monotonic() })
-    await client.end()
     return { inFlight, recovered }
   },
 }
