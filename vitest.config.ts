@@ -25,6 +25,6 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // Most of them wait for a broker's time-outs, not for a core.
-    maxWorkers: 3,
+    maxWorkers: 4,
   },
 })

@@ -1,4 +1,4 @@
-/** `npm run test:outages`: consumers in this process and outside whose servers and processes are taken down, one test after another. `OUTBOX_TEST_FULL=1` for the numbers of the promises. */
+/** `npm run test:outages`: relays and consumers, in this process and outside, whose servers and processes are taken down, one test after another. `OUTBOX_TEST_FULL=1` for the numbers of the promises. */
 import base from "./vitest.config.ts"
 
 export default {
