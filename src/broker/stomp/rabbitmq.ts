@@ -47,7 +47,7 @@ export const rabbitmq = (server: string): StompProfile => ({
 
 const durable = (queue: string) => ({ durable: "true", "auto-delete": "false", "x-queue-name": queue })
 
-/** Headers of SEND that 3.10.8 reads as whole numbers, whatever the destination; the last from 3.12 on. */
+/** Headers of SEND that 3.10.8 reads as whole numbers, whatever the destination. */
 const numbers = [
   "priority",
   "timestamp",
@@ -56,7 +56,6 @@ const numbers = [
   "x-max-length",
   "x-max-length-bytes",
   "x-max-priority",
-  "x-stream-max-segment-size-bytes",
 ]
 
 /** A reply-to that begins with a slash is read as a destination. */
