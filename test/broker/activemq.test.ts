@@ -39,6 +39,7 @@ const refusals = [
     message: { body: "x".repeat(LIMIT + 1) },
     words: /^The maximum frame size was exceeded$/,
     closes: true,
+    resets: true,
   },
 ] as const
 

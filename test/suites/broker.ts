@@ -24,6 +24,8 @@ export interface BrokerSuiteOptions {
       readonly words: RegExp
       /** The connection ends over it. */
       readonly closes: boolean
+      /** It ends in a reset, which may destroy the words on their way: then any of a few connections must bring them. */
+      readonly resets?: boolean
     }>
     /** False where a connection that ends over a message says nothing before: then the message is lost with the others. */
     readonly namesBeforeClosing: boolean
@@ -254,8 +256,9 @@ export const brokerSuite = (name: string, options: BrokerSuiteOptions): void => 
     })
 
     describe("refusals", () => {
-      for (const { scope, message, words, closes } of options.features.refusals) {
-        it(`of scope ${scope} (${words.source}) reach the message and nobody else`, async () => {
+      for (const { scope, message, words, closes, resets } of options.features.refusals) {
+        const retry = resets === true ? 5 : 0
+        it(`of scope ${scope} (${words.source}) reach the message and nobody else`, { retry }, async () => {
           const { connection, close, subscribe } = await open()
           const [before, after] = [queue(), queue()]
           const batch = [
