@@ -48,9 +48,9 @@ export const membershipLoop = Effect.fnUntraced(function* (state: ConsumerState)
 export const takeHold = Effect.fnUntraced(function* (state: ConsumerState) {
   state.wanted = true
   state.ask.raise()
-  // The first answer may be to what was asked before.
-  for (let asked = 0; state.heldUntil < state.now(); asked++) {
-    if (asked === 1)
+  for (let answers = 0; state.heldUntil < state.now(); answers++) {
+    // The first answer may be to what was asked before the subscription was wanted.
+    if (answers === 2)
       yield* Effect.logInfo("standing by: another instance is subscribed, or was until just now")
     state.hold.lower()
     yield* state.hold.await
