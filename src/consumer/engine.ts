@@ -24,8 +24,8 @@ export interface Counts {
 }
 
 export interface Engine {
-  /** Works on a delivery until it is settled. Interrupted, it leaves it to the broker. */
-  readonly receive: (admitted: Admitted) => Effect.Effect<void>
+  /** Works on a delivery until it is settled; `handled` is called before its commit. Interrupted, it leaves it to the broker. */
+  readonly receive: (admitted: Admitted, handled?: () => void) => Effect.Effect<void>
   /** Works on several in one transaction, one by one where that fails. */
   readonly receiveBatch: (batch: ReadonlyArray<Admitted>) => Effect.Effect<void>
   /** Tries a parked message again; with `probe` a failure is not counted. True when it succeeded. */
@@ -260,7 +260,10 @@ export const makeEngine = (options: {
     return undefined
   })
 
-  const passageOf = Effect.fnUntraced(function* ({ arrival, fault, incoming, live }: Admitted) {
+  const passageOf = Effect.fnUntraced(function* (
+    { arrival, fault, incoming, live }: Admitted,
+    handled?: () => void,
+  ) {
     const passage: Passage = {
       arrival,
       body: undefined,
@@ -268,6 +271,7 @@ export const makeEngine = (options: {
       parked: false,
       started: undefined,
       live,
+      handled,
       settle: incoming.ack,
     }
     if (fault === undefined) return yield* decoded(passage)
@@ -276,9 +280,9 @@ export const makeEngine = (options: {
   })
 
   return {
-    receive: Effect.fnUntraced(function* (admitted: Admitted) {
+    receive: Effect.fnUntraced(function* (admitted: Admitted, handled?: () => void) {
       if (!admitted.live()) return
-      const passage = yield* passageOf(admitted)
+      const passage = yield* passageOf(admitted, handled)
       if (passage === undefined) return
       const probe = yield* pause.gate
       if (passage.live()) yield* admitted.suspect ? guarded(passage, probe) : work(passage, probe)
@@ -307,6 +311,7 @@ export const makeEngine = (options: {
         parked: true,
         started,
         live: () => true,
+        handled: undefined,
         settle: () => {},
       })
       return passage === undefined ? false : yield* guarded(passage, probe)

@@ -1,12 +1,15 @@
-/** Runs tasks of one key one after another, and so many keys at a time. */
+/** Runs tasks of one key one after another, and so many handlers at a time. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 
+/** `handled` lets the next begin while this one's end is still under way, but none of its own key. */
+export type Task = (handled: () => void) => Effect.Effect<void>
+
 export interface Lanes {
   /** Runs the task after all that was pushed before it for this key; null has no predecessor. */
-  readonly push: (key: string | null, task: Effect.Effect<void>) => void
+  readonly push: (key: string | null, task: Task) => void
   /** Drops what has not begun. */
   readonly clear: () => void
   readonly running: () => number
@@ -28,21 +31,36 @@ export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.S
   Effect.gen(function* () {
     const fork = Effect.runForkWith(yield* Effect.context<never>())
     /** What waits behind the running task of its key. */
-    const busy = new Map<string, Array<Effect.Effect<void>>>()
-    let ready: Array<{ readonly key: string | null; readonly task: Effect.Effect<void> }> = []
+    const busy = new Map<string, Array<Task>>()
+    let ready: Array<{ readonly key: string | null; readonly task: Task }> = []
     let head = 0
     const fibers = new Set<Fiber.Fiber<void>>()
-    let running = 0
+    /** Those that are not handled yet. */
+    let handling = 0
     let closed = false
     const waiting = new Set<() => void>()
 
-    const begin = (key: string | null, task: Effect.Effect<void>) => {
-      running++
-      const fiber = fork(Effect.tapCause(task, complain))
+    const begin = (key: string | null, task: Task) => {
+      let handled = false
+      const free = () => {
+        if (handled) return
+        handled = true
+        handling--
+      }
+      handling++
+      const fiber = fork(
+        Effect.tapCause(
+          task(() => {
+            free()
+            next()
+          }),
+          complain,
+        ),
+      )
       fibers.add(fiber)
       fiber.addObserver(() => {
         fibers.delete(fiber)
-        running--
+        free()
         release(key)
         next()
       })
@@ -55,7 +73,7 @@ export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.S
       else ready.push({ key, task })
     }
     const next = () => {
-      while (!closed && running < parallel && head < ready.length) {
+      while (!closed && handling < parallel && head < ready.length) {
         const { key, task } = ready[head++] as (typeof ready)[number]
         begin(key, task)
       }
@@ -63,7 +81,7 @@ export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.S
         ready = []
         head = 0
       }
-      if (running === 0 && ready.length === 0) for (const tell of [...waiting]) tell()
+      if (fibers.size === 0 && ready.length === 0) for (const tell of [...waiting]) tell()
     }
 
     yield* Effect.addFinalizer(() =>
@@ -90,9 +108,9 @@ export const makeLanes = (parallel: number): Effect.Effect<Lanes, never, Scope.S
         head = 0
         for (const behind of busy.values()) behind.length = 0
       },
-      running: () => running,
+      running: () => fibers.size,
       idle: Effect.callback<void>((resume) => {
-        if (running === 0 && ready.length === head) return resume(Effect.void)
+        if (fibers.size === 0 && ready.length === head) return resume(Effect.void)
         const tell = () => {
           waiting.delete(tell)
           resume(Effect.void)

@@ -42,7 +42,7 @@ export const retryLoop = Effect.fnUntraced(function* (state: ConsumerState) {
               }),
             ),
           )
-          lanes.push(settings.ordered ? key : null, Effect.asVoid(retry))
+          lanes.push(settings.ordered ? key : null, () => Effect.asVoid(retry))
         }
         if (nextMillis !== undefined) pauseMillis = Math.min(LONGEST_LOOK, Math.max(nextMillis, 10))
         if (parked.length > 0) pauseMillis = LONGEST_LOOK

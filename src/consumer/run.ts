@@ -137,16 +137,18 @@ const makeReceive = (state: ConsumerState, { settings }: Definition) => {
   const batchLane = settings.ordered ? "batch" : null
   const batches =
     settings.batch &&
-    makeBatches(settings.batch, (batch) => lanes.push(batchLane, engine.receiveBatch(batch)))
+    makeBatches(settings.batch, (batch) => lanes.push(batchLane, () => engine.receiveBatch(batch)))
   return (incoming: Incoming, connected: () => boolean) => {
     const suspect = incoming.redelivered || state.suspects > 0
     if (state.suspects > 0) state.suspects--
     const admitted: Admitted = admit(incoming, settings, suspect, () => connected() && !state.draining)
     if (batches === undefined) {
-      lanes.push(settings.ordered ? admitted.arrival.key : null, engine.receive(admitted))
+      lanes.push(settings.ordered ? admitted.arrival.key : null, (handled) =>
+        engine.receive(admitted, handled),
+      )
     } else if (suspect) {
       batches.flush()
-      lanes.push(batchLane, engine.receive(admitted))
+      lanes.push(batchLane, () => engine.receive(admitted))
     } else {
       batches.add(admitted)
     }

@@ -22,6 +22,8 @@ export interface Passage {
   readonly started: number | undefined
   /** False once nothing that is done with it reaches the broker. */
   readonly live: () => boolean
+  /** Called when its handler has succeeded, before its commit. */
+  readonly handled: (() => void) | undefined
   /** Acknowledges it, where there is a delivery to acknowledge. */
   readonly settle: () => void
 }
@@ -53,22 +55,28 @@ export const makeTries = ({
   const transact = <A>(
     body: (tx: AnyTransaction, ending: Ending, claims: ReadonlyArray<Claim>) => Promise<A>,
     arrivals: ReadonlyArray<Arrival> = [],
+    onCommit?: () => void,
   ): Effect.Effect<A, StoreError | RolledBack> =>
-    Effect.catch(attempt(body, arrivals), (failure) =>
+    Effect.catch(attempt(body, arrivals, onCommit), (failure) =>
       failure._tag === "RolledBack" && failure.again === true
-        ? transact(body, arrivals)
+        ? transact(body, arrivals, onCommit)
         : Effect.fail(failure),
     )
 
   const attempt = <A>(
     body: (tx: AnyTransaction, ending: Ending, claims: ReadonlyArray<Claim>) => Promise<A>,
     arrivals: ReadonlyArray<Arrival>,
+    onCommit: (() => void) | undefined,
   ) =>
     Effect.suspend(() => {
       const ending = makeEnding()
       const claim = { scope, arrivals, ordered: settings.ordered }
       return inbox
-        .transact((tx, claims) => body(tx, ending, claims), { statementMillis: timeoutMillis, claim })
+        .transact((tx, claims) => body(tx, ending, claims), {
+          statementMillis: timeoutMillis,
+          claim,
+          ...(onCommit !== undefined && { onCommit }),
+        })
         .pipe(Effect.onInterrupt(() => Effect.sync(() => ending.abort())))
     })
 
@@ -108,14 +116,18 @@ export const makeTries = ({
   /** One transaction: claims, parking behind what is parked, and the handler for what is fresh. */
   const handleNew = (passages: ReadonlyArray<Passage>) => {
     const arrivals = passages.map(({ arrival }) => arrival)
-    return transact(async (tx, ending, claims) => {
-      for (const [index, arrival] of arrivals.entries()) {
-        if (claims[index] === "behind") await parkBehind(tx, arrival)
-      }
-      const fresh = passages.filter((_, index) => claims[index] === "fresh")
-      if (fresh.length > 0) await call(tx, ending, fresh)
-      return claims
-    }, arrivals)
+    return transact(
+      async (tx, ending, claims) => {
+        for (const [index, arrival] of arrivals.entries()) {
+          if (claims[index] === "behind") await parkBehind(tx, arrival)
+        }
+        const fresh = passages.filter((_, index) => claims[index] === "fresh")
+        if (fresh.length > 0) await call(tx, ending, fresh)
+        return claims
+      },
+      arrivals,
+      passages[0]?.handled,
+    )
   }
 
   const handleParked = (passage: Passage) =>

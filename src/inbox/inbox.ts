@@ -92,6 +92,11 @@ export interface TransactOptions {
     readonly arrivals: ReadonlyArray<Arrival>
     readonly ordered: boolean
   }
+  /**
+   * Called when the body has succeeded, before its commit is sent. A transaction with a claim of one that begins within
+   * this call may begin in the same write, on the same connection.
+   */
+  readonly onCommit?: () => void
 }
 
 /** The inbox of any number of consumers. Time is the store's clock. */

@@ -155,7 +155,7 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
   const inbox: Inbox["Service"] = {
     open: Effect.void,
 
-    transact: (body, { claim }) =>
+    transact: (body, { claim, onCommit }) =>
       Effect.clockWith((clock) =>
         Effect.callback((resume) => {
           const own: Open = {
@@ -178,7 +178,10 @@ const make = (): { inbox: Inbox["Service"]; looking: MemoryInbox["Service"] } =>
             )
             .then((claims) => body(tx, claims))
             .then(
-              (value) => settle(true, undefined, value),
+              (value) => {
+                if (!own.ended) onCommit?.()
+                settle(true, undefined, value)
+              },
               (cause) => settle(false, Exit.fail(new RolledBack({ cause }))),
             )
           return Effect.sync(() => end(own, false))

@@ -1,4 +1,7 @@
-/** A transaction's first statement in the same write as its BEGIN, for which postgres.js' own `begin` waits a round trip. */
+/**
+ * A transaction's first statement in the same write as its BEGIN, and both in the same write as the COMMIT of the one
+ * before: postgres.js' own `begin` waits a round trip for each.
+ */
 import type { Sql } from "postgres"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { isDisconnection } from "../store/error.ts"
@@ -13,6 +16,14 @@ export interface Opening {
   readonly prepared?: { readonly text: string; readonly parameters: ReadonlyArray<string | null> }
   /** Its rows, once the transaction runs; undefined where it is still to be sent. */
   rows: ReadonlyArray<unknown> | undefined
+  /** Ends the transaction, once it runs, and opens another on its connection; undefined where that would cost as much as a new one. */
+  follow: ((next: Opening) => Following) | undefined
+}
+
+/** Neither is left unhandled. */
+export interface Following {
+  readonly committed: Promise<unknown>
+  readonly opened: Promise<void>
 }
 
 /**
@@ -83,9 +94,8 @@ export const beginWith = <A>(db: AnyDatabase, opening: Opening, begin: () => Pro
       try {
         const answer = await query
         begun = true
-        const rows = first === undefined ? (answer[1] as ReadonlyArray<unknown>) : await first
-        if (rows.length === 0) throw new Error("its first statement found no transaction")
-        opening.rows = rows
+        opening.rows = begunRows(first === undefined ? (answer[1] as ReadonlyArray<unknown>) : await first)
+        if (first !== undefined && connection !== undefined) opening.follow = follow(unsafe, connection)
       } catch (error) {
         // postgres.js takes the connection back when it is idle, which a failed transaction is not; one that has gone
         // must not be written to, nor one that never was in a transaction.
@@ -101,6 +111,29 @@ export const beginWith = <A>(db: AnyDatabase, opening: Opening, begin: () => Pro
   } finally {
     client.unsafe = unsafe
   }
+}
+
+/** What its transaction's end was asked for is known on its own, whatever becomes of the next. */
+const follow = (unsafe: Unsafe, connection: Connection) => {
+  const next = (opening: Opening): Following => {
+    const { prepared } = opening
+    if (prepared === undefined) throw new Error("only a prepared opening can follow")
+    const committed = on(connection, unsafe("commit", []))
+    const begun = on(connection, unsafe(`begin ${MARK}`, []))
+    const first = on(connection, unsafe(prepared.text, prepared.parameters, { prepare: true }))
+    const opened = Promise.all([begun, first]).then(([, rows]) => {
+      opening.rows = begunRows(rows)
+      opening.follow = next
+    })
+    for (const answer of [committed, opened]) answer.catch(() => {})
+    return { committed, opened }
+  }
+  return next
+}
+
+const begunRows = (rows: ReadonlyArray<unknown>): ReadonlyArray<unknown> => {
+  if (rows.length === 0) throw new Error("its first statement found no transaction")
+  return rows
 }
 
 /** Runs a query on this connection, behind what it is at. */

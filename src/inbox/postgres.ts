@@ -5,11 +5,12 @@ import { append } from "../outbox/append.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
 import { StoreError, storeError } from "../store/error.ts"
 import { checkVersion } from "../store/migrate.ts"
+import { limitOf, statementLimitOf } from "./attempt.ts"
 import { type Claim, type Due, Inbox, type Parked } from "./inbox.ts"
 import { makePreparing } from "./preparing.ts"
 import { rowsOf, rowsOfText } from "./revocable.ts"
 import { makeStatements } from "./statements.ts"
-import { limitOf, statementLimitOf, transact } from "./transact.ts"
+import { makeTransact } from "./transact.ts"
 
 export interface InboxPostgresOptions {
   /** Schema of the inbox's tables. Default "outbox". */
@@ -30,7 +31,7 @@ const PATIENCE = 30_000
 
 const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
   const statements = makeStatements(schema)
-  const preparing = makePreparing()
+  const transact = makeTransact(db, makePreparing())
   const run = <A>(doing: string, statement: () => Promise<A>): Effect.Effect<A, StoreError> =>
     Effect.tryPromise({ try: statement, catch: (cause) => storeError(doing, cause) }).pipe(
       Effect.timeoutOrElse({
@@ -46,25 +47,21 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
     )
   return {
     open: run("read the inbox's version", async () => {
-      const [row] = await rowsOf<{ version: number; isolation: string }>(db, statements.version())
-      return { version: Number(row?.version), isolation: row?.isolation }
+      const [row] = await rowsOf<Defaults>(db, statements.version())
+      return row
     }).pipe(
-      Effect.flatMap(({ version, isolation }) =>
-        isolation === "read committed"
-          ? checkVersion(version, schema)
-          : Effect.fail(
-              new StoreError({
-                reason: "schema",
-                message: `transactions of this database are ${isolation} by default, and a claim must see what it has waited for: set default_transaction_isolation to "read committed" for the consumer's role or connections`,
-              }),
-            ),
-      ),
+      Effect.flatMap((row) => {
+        const wrong = row && wrongDefault(row)
+        return wrong === undefined
+          ? checkVersion(Number(row?.version), schema)
+          : Effect.fail(new StoreError({ reason: "schema", message: wrong }))
+      }),
     ),
 
     transact: (body, options) => {
       const { claim, statementMillis } = options
       if (claim === undefined || claim.arrivals.length === 0) {
-        return transact(db, (tx) => body(tx, []), options, preparing)
+        return transact((tx) => body(tx, []), options)
       }
       const { scope, arrivals, ordered } = claim
       const limit = limitOf(statementMillis)
@@ -74,7 +71,7 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
         ...(arrivals.length === 1 &&
           only !== undefined && { prepared: statements.claimPrepared(scope, only, ordered, limit) }),
       }
-      return transact(db, (tx, rows) => body(tx, claimsOf(rows)), options, preparing, opening)
+      return transact((tx, rows) => body(tx, claimsOf(rows)), options, opening)
     },
 
     claim: async (tx, scope, arrivals, ordered) => {
@@ -165,6 +162,23 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
 
 const claimsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<Claim> =>
   rows.map((row) => (row as { readonly claim: Claim }).claim)
+
+interface Defaults {
+  readonly version: number
+  readonly isolation: string
+  readonly deferrable: string
+}
+
+/** What is wrong with how transactions begin that ask for nothing, and what to do. */
+const wrongDefault = ({ isolation, deferrable }: Defaults): string | undefined => {
+  const remedy = (setting: string, value: string) =>
+    `set ${setting} to "${value}" for the consumer's role or connections`
+  if (isolation !== "read committed")
+    return `transactions of this database are ${isolation} by default, and a claim must see what it has waited for: ${remedy("default_transaction_isolation", "read committed")}`
+  if (deferrable !== "off")
+    return `transactions of this database are deferrable by default, which is how a claim knows its own: ${remedy("default_transaction_deferrable", "off")}`
+  return undefined
+}
 
 interface ParkedRow {
   readonly message_id: string

@@ -177,9 +177,10 @@ export const makeStatements = (schema: string) => {
       )
       SELECT count(*)::int AS purged FROM gone`,
 
-    /** Gives `version`, 0 without the tables, and the `isolation` of transactions that ask for none. */
+    /** Gives `version`, 0 without the tables, and what transactions are that ask for nothing. */
     version: (): SQL => sql`
-      SELECT coalesce(max(version), 0)::int AS version, current_setting('default_transaction_isolation') AS isolation
+      SELECT coalesce(max(version), 0)::int AS version, current_setting('default_transaction_isolation') AS isolation,
+             current_setting('default_transaction_deferrable') AS deferrable
       FROM ${name("migrations")}`,
   }
 }

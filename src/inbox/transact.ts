@@ -1,178 +1,89 @@
-/** A transaction whose handle is revoked when it settles, and whose end is always known for what it was. */
-import type { EventEmitter } from "node:events"
-import { sql } from "drizzle-orm"
+/** The transactions of an inbox: one after another on a connection, each begun in the same write as the commit before it. */
 import * as Effect from "effect/Effect"
 import type { AnyTransaction } from "../outbox/append.ts"
-import { awaitCommit } from "../outbox/nudge.ts"
 import type { AnyDatabase } from "../outbox/transaction.ts"
-import { isDisconnection, type StoreError, storeError } from "../store/error.ts"
-import { RolledBack, type TransactOptions } from "./inbox.ts"
+import { isDisconnection, type StoreError } from "../store/error.ts"
+import { type Attempt, makeAttempt, NEVER } from "./attempt.ts"
+import type { RolledBack, TransactOptions } from "./inbox.ts"
 import { beginWith, type Opening } from "./opening.ts"
 import type { Preparing } from "./preparing.ts"
-import { type Broken, type Revocable, revocable, rowsOfText } from "./revocable.ts"
 
-/** See `Inbox.transact`. The body gets the rows of `opening`, its first statement, without parameters. */
-export const transact = <A>(
-  db: AnyDatabase,
+/** See `Inbox.transact`. The body gets the rows of `opening`, its first statement. */
+export type Transact = <A>(
   body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
   options: TransactOptions,
-  preparing: Preparing,
-  opening?: Omit<Opening, "rows">,
-): Effect.Effect<A, StoreError | RolledBack> =>
-  Effect.callback<A, StoreError | RolledBack>((resume) => {
-    const attempt = begin(db, body, options, preparing, opening)
-    attempt.done.then(resume)
-    return Effect.promise(attempt.stop)
-  })
+  opening?: Pick<Opening, "text" | "prepared">,
+) => Effect.Effect<A, StoreError | RolledBack>
 
-interface Attempt<A> {
-  /** Never rejects. */
-  readonly done: Promise<Effect.Effect<A, StoreError | RolledBack>>
-  /** Rolls back and waits for it, whatever the body does. */
-  readonly stop: () => Promise<unknown>
-}
+/** A connection is given back to its pool after so many milliseconds, for others that wait for one. */
+const LONGEST = 50
 
-const begin = <A>(
-  db: AnyDatabase,
-  body: (tx: AnyTransaction, rows: ReadonlyArray<unknown>) => Promise<A>,
-  { statementMillis }: TransactOptions,
-  preparing: Preparing,
-  first: Omit<Opening, "rows"> | undefined,
-): Attempt<A> => {
-  let stage = "waiting" as "waiting" | "running" | "committing" | "over"
-  let stopped = false
-  let interrupt = () => {}
-  let handle: Revocable | undefined
-  let committed = () => {}
-  let failed: Broken | undefined
+export const makeTransact = (db: AnyDatabase, preparing: Preparing): Transact => {
+  /** While the work of a transaction is told to be done: what begins meanwhile may follow it. */
+  let offer: { taken: Attempt | undefined } | undefined
 
-  let watch: NodeJS.Timeout | undefined
-  let fallSilent = (_: Error) => {}
-  /** While only the database is waited for, no statement takes longer, and none waits so long for a key's lock: what does not answer is away. */
-  const awaitDatabase = () => {
-    const patience = statementMillis + GRACE
-    watch ??= setTimeout(() => {
-      const words = `the database has not answered for ${patience} ms`
-      fallSilent(Object.assign(new Error(words), { code: "ETIMEDOUT" }))
-    }, patience).unref()
-  }
-
-  const isOver = () => stage === "over"
-
-  const opening: Opening | undefined = first && { ...first, rows: undefined }
-  const run = async (tx: AnyTransaction): Promise<A> =>
-    body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text))))
-
-  const work = async (raw: AnyTransaction): Promise<A> => {
-    if (stopped || isOver()) throw new Error("interrupted before it began")
-    stage = "running"
-    clearTimeout(watch)
-    watch = undefined
-    const own = revocable(raw, preparing)
-    handle = own
-    forgive(own.client)
-    committed = awaitCommit(own.tx, db)
-    limits.set(own.tx, limitOf(statementMillis))
+  /** Tells that the work is done, and gives what began with it, if that can follow. */
+  const successorOf = (attempt: Attempt, canFollow: boolean): Attempt | undefined => {
+    const made = { taken: undefined as Attempt | undefined }
+    if (canFollow) offer = made
     try {
-      const value = await new Promise<A>((resolve, reject) => {
-        interrupt = () => reject(new Error("interrupted"))
-        run(own.tx).then(resolve, reject)
-      })
-      awaitDatabase()
-      await own.end()
-      const failure = own.failure()
-      // An aborted transaction would turn its COMMIT into a ROLLBACK, and most drivers would not tell.
-      if (failure !== undefined && (failure.again || (await look(raw, own)) !== "well")) throw failure.cause
-      if (isOver()) return NEVER
-      stage = "committing"
-      return value
-    } catch (cause) {
-      awaitDatabase()
-      void own.end()
-      // The driver has given the connection up already: what it would send now would reach another transaction.
-      if (isOver()) return NEVER
-      if ((await look(raw, own)) === "gone") {
-        // postgres.js has seen it too and rejects by itself; the others must be let go.
-        if (isPostgresJs(own.client)) return NEVER
-      } else failed = { cause, again: own.failure()?.again === true }
-      throw cause
+      attempt.onCommit()
+    } finally {
+      offer = undefined
     }
+    return made.taken
   }
 
-  awaitDatabase()
-  const transaction =
-    opening === undefined ? db.transaction(work) : beginWith(db, opening, () => db.transaction(work))
-  const done = new Promise<Effect.Effect<A, StoreError | RolledBack>>((resolve) => {
-    let told = false
-    const fail = (error: unknown) => {
-      if (told) return
-      told = true
-      const committing = stage === "committing"
-      stage = "over"
-      clearTimeout(watch)
-      void handle?.end()
-      if (failed !== undefined) return resolve(Effect.fail(new RolledBack(failed)))
-      if (committing && !isDisconnection(error)) return resolve(Effect.fail(new RolledBack({ cause: error })))
-      const doing = committing
-        ? "commit a transaction"
-        : handle === undefined
-          ? "begin a transaction"
-          : "finish a transaction"
-      resolve(Effect.fail(storeError(doing, error)))
+  /** Runs an attempt in a transaction, and on the same connection those that follow it. */
+  const host = (first: Attempt): void => {
+    let current = first
+    /** Its commit is under way. */
+    let ending: Attempt | undefined
+    const run = async (raw: AnyTransaction): Promise<void> => {
+      const since = performance.now()
+      for (;;) {
+        const clean = await current.work(raw)
+        const follow = clean && performance.now() - since < LONGEST ? current.opening?.follow : undefined
+        const next = successorOf(current, follow !== undefined)
+        if (follow === undefined || next?.opening === undefined) return
+        const before = current
+        ending = before
+        current = next
+        const { committed, opened } = follow(next.opening)
+        try {
+          await committed
+          before.committed()
+        } catch (error) {
+          before.failed(error)
+          if (isDisconnection(error)) return NEVER
+        }
+        ending = undefined
+        try {
+          await opened
+        } catch (error) {
+          if (isDisconnection(error)) return NEVER
+          throw error
+        }
+      }
     }
-    fallSilent = fail
-    transaction.then((value) => {
-      if (told) return
-      told = true
-      clearTimeout(watch)
-      committed()
-      resolve(Effect.succeed(value))
-    }, fail)
-  })
-  return {
-    done,
-    stop: async () => {
-      stopped = true
-      interrupt()
-      if (stage !== "waiting") await Promise.race([done, sleep(STOP_PATIENCE)])
-    },
+    const begin = () => db.transaction(run)
+    const transaction = first.opening === undefined ? begin() : beginWith(db, first.opening, begin)
+    transaction.then(
+      () => current.committed(),
+      (error: unknown) => {
+        ending?.failed(error)
+        current.failed(error)
+      },
+    )
   }
+
+  return (body, options, opening) =>
+    Effect.callback((resume) => {
+      const attempt = makeAttempt(db, body, options, preparing, opening)
+      attempt.done.then(resume)
+      if (offer !== undefined && offer.taken === undefined && opening?.prepared !== undefined)
+        offer.taken = attempt
+      else host(attempt)
+      return Effect.promise(attempt.stop)
+    })
 }
-
-const NEVER = new Promise<never>(() => {})
-
-/** How long a statement may take beyond its own limit, in milliseconds, before its database counts as away. */
-const GRACE = 5000
-
-/** An interruption waits so many milliseconds for the rollback; what is revoked can write nothing in any case. */
-const STOP_PATIENCE = 2000
-
-const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis).unref())
-
-/** Whether the transaction could go on: `well`, `aborted` by a failed statement, or `gone` with its connection. */
-const look = async (raw: AnyTransaction, own: Revocable): Promise<"well" | "aborted" | "gone"> => {
-  if (own.gone()) return "gone"
-  try {
-    await raw.execute(sql.raw("SELECT 1"))
-    return "well"
-  } catch (error) {
-    return isDisconnection(error) ? "gone" : "aborted"
-  }
-}
-
-const isPostgresJs = (client: object): boolean => "unsafe" in client
-
-/** node-postgres takes the process down when a connection dies idle and nobody listens to it; its next query says so as well. */
-const forgive = (client: object): void => {
-  const { on, listeners } = client as Partial<EventEmitter>
-  if (on !== undefined && listeners !== undefined && !listeners("error").includes(ignore)) on("error", ignore)
-}
-const ignore = () => {}
-
-/** How long a statement may take in the transaction of this handle, in milliseconds; undefined for the user's own. */
-export const statementLimitOf = (tx: AnyTransaction): number | undefined => limits.get(tx)
-
-const limits = new WeakMap<object, number>()
-
-/** A statement's time as PostgreSQL takes it. */
-export const limitOf = (statementMillis: number): number => Math.max(1, Math.round(statementMillis))

@@ -193,7 +193,7 @@ export const testOutbox = async (
     const admitted = deliveries.map((delivery) => delivery.admitted)
     return runQuietly(
       reader.definition.settings.batch === undefined
-        ? Effect.forEach(admitted, reader.engine.receive, { discard: true })
+        ? Effect.forEach(admitted, (each) => reader.engine.receive(each), { discard: true })
         : reader.engine.receiveBatch(admitted),
     )
   }

@@ -4,6 +4,7 @@ import { sql } from "drizzle-orm"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { drizzle } from "drizzle-orm/postgres-js"
 import { Effect, Layer, Logger, References, Schedule, Scope } from "effect"
+import postgres from "postgres"
 import { afterEach, beforeEach, expect, it } from "vitest"
 import type { Broker } from "../../src/broker/broker.ts"
 import { layerMemory, publish } from "../../src/broker/index.ts"
@@ -236,4 +237,34 @@ it("a table that changes under a running consumer costs its messages no attempt"
   expect(attempts.length).toBeGreaterThan(40)
   expect(new Set(attempts)).toEqual(new Set([1]))
   expect(lines).not.toContain("a handler failed")
+})
+
+it("what waits begins in the same write as the commit before it", async () => {
+  const given: string[] = []
+  const client = postgres(database.url, { onnotice: () => {}, debug: (_, text) => void given.push(text) })
+  try {
+    const handled: string[] = []
+    for (const id of ["m1", "m2", "m3"]) await send({}, { "outbox-message-id": id, "outbox-key": id })
+    const consumer = consume("/queue/orders", { ...options, parallel: 1 }, async ({ id }) => {
+      handled.push(id)
+    })
+    running = startConsumer(consumer, { db: drizzle({ client }), broker })
+    await eventually(() => expect(handled).toEqual(["m1", "m2", "m3"]))
+    await running.stop()
+    const work = given.filter((text) => /^(begin|commit|SELECT .*inbox_claim_one)/s.test(text))
+    const words = work.map((text) => text.trim().split(/\s+/)[0])
+    expect(words).toEqual([
+      "begin",
+      ...["SELECT", "commit", "begin", "SELECT", "commit", "begin"],
+      "SELECT",
+      "commit",
+    ])
+    // Begun by itself it would read "begin  DEFERRABLE", as postgres.js puts it together.
+    expect(given.filter((text) => text === "begin DEFERRABLE")).toHaveLength(2)
+    expect(await database.sql`SELECT count(*)::int AS n FROM outbox.inbox WHERE state = 'handled'`).toEqual([
+      { n: 3 },
+    ])
+  } finally {
+    await client.end()
+  }
 })
