@@ -138,7 +138,12 @@ export const startHere = (
   broker: string | Layer.Layer<Broker, BrokerError>,
   cleanups: Cleanups,
 ): Lab => {
-  const client = postgres(databaseUrl, { max: 12, onnotice: () => {}, backoff: () => 0.2 })
+  const client = postgres(databaseUrl, {
+    max: 12,
+    fetch_types: false,
+    onnotice: () => {},
+    backoff: () => 0.2,
+  })
   const lines: LogLine[] = []
   const layer = typeof broker === "string" ? layerStomp({ url: broker, heartbeat: "2 seconds" }) : broker
   const running = startConsumer(consumer, {
