@@ -14,6 +14,8 @@ export interface CellOptions {
   readonly messages: number
   /** Orders a second, on average. */
   readonly rate: number
+  /** Seconds beyond its own bound that a recovery may take. */
+  readonly patience: number
 }
 
 export interface CellResult {
@@ -55,7 +57,7 @@ const MOST = 6
 export const runCell = async (
   cell: Cell,
   servers: Servers,
-  { seed, injections, messages, rate }: CellOptions,
+  { seed, injections, messages, rate, patience }: CellOptions,
 ): Promise<CellResult> => {
   const began = monotonic()
   const lab = await startLab(cell, servers, seed, rate)
@@ -74,7 +76,7 @@ export const runCell = async (
         unrecorded += injection.unrecorded ?? 0
         const seconds = await injection.recovered
         recoveries.push(seconds ?? Number.POSITIVE_INFINITY)
-        if (seconds === undefined || seconds > cell.fault.recovery)
+        if (seconds === undefined || seconds > cell.fault.recovery + patience)
           faults.push(
             `injection ${turn + 1}: flowing after ${seconds?.toFixed(1) ?? "more than 20"} s, promised ${cell.fault.recovery} s`,
           )
