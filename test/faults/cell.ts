@@ -14,8 +14,6 @@ export interface CellOptions {
   readonly messages: number
   /** Orders a second, on average. */
   readonly rate: number
-  /** Seconds beyond its own bound that a recovery may take. */
-  readonly patience: number
 }
 
 export interface CellResult {
@@ -41,6 +39,8 @@ export interface CellResult {
   readonly recovery: number
   readonly recoveryBound: number
   readonly attempts: number
+  /** Nothing but the time of a recovery is not as promised. */
+  readonly onlyLate: boolean
   readonly rows: Readonly<Record<string, number>>
   /** What is not as promised; empty in a good run. */
   readonly faults: ReadonlyArray<string>
@@ -57,11 +57,12 @@ const MOST = 6
 export const runCell = async (
   cell: Cell,
   servers: Servers,
-  { seed, injections, messages, rate, patience }: CellOptions,
+  { seed, injections, messages, rate }: CellOptions,
 ): Promise<CellResult> => {
   const began = monotonic()
   const lab = await startLab(cell, servers, seed, rate)
   const faults: string[] = []
+  let late = 0
   const inFlight: number[] = []
   const recoveries: number[] = []
   let unrecorded = 0
@@ -76,10 +77,12 @@ export const runCell = async (
         unrecorded += injection.unrecorded ?? 0
         const seconds = await injection.recovered
         recoveries.push(seconds ?? Number.POSITIVE_INFINITY)
-        if (seconds === undefined || seconds > cell.fault.recovery + patience)
+        if (seconds === undefined || seconds > cell.fault.recovery) {
+          late++
           faults.push(
             `injection ${turn + 1}: flowing after ${seconds?.toFixed(1) ?? "more than 20"} s, promised ${cell.fault.recovery} s`,
           )
+        }
       }
       await lab.writers.stop()
       await cell.fault.mend?.(lab)
@@ -120,6 +123,7 @@ export const runCell = async (
       recovery: Math.max(0, ...recoveries),
       recoveryBound: cell.fault.recovery,
       attempts: end.attempts,
+      onlyLate: late > 0 && late === faults.length,
       rows: end.rows,
       faults,
     }
