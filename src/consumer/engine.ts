@@ -169,7 +169,11 @@ export const makeEngine = (options: {
     const { messageId } = passage.arrival
     for (let probe = probing; ; probe = yield* pause.gate) {
       if (!passage.live()) return false
-      const tried = yield* Effect.result(tryOnce(passage))
+      let called = false
+      const onCall = () => {
+        called = true
+      }
+      const tried = yield* Effect.result(tryOnce(passage, onCall))
       if (Result.isSuccess(tried)) {
         settleClaim(passage, tried.success[0])
         return tried.success[0] === "fresh"
@@ -179,8 +183,9 @@ export const makeEngine = (options: {
         yield* judge(passage, failureOf(failure.cause), probe)
         return false
       }
-      const lost = (losses.get(messageId) ?? 0) + 1
-      losses.set(messageId, lost)
+      // What the database was away for before its handler began says nothing about the message.
+      const lost = (losses.get(messageId) ?? 0) + (called || !failure.isRetryable ? 1 : 0)
+      if (lost > 0) losses.set(messageId, lost)
       if (lost >= MAX_LOSSES) {
         losses.delete(messageId)
         const words = `the database failed ${lost} times in a row while it was handled: ${failure.message}`

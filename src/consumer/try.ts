@@ -35,7 +35,10 @@ const workOf = (tx: AnyTransaction, ending: Ending): Work => ({
   },
 })
 
-/** The tries of a consumer's messages. Each fails with `RolledBack` when the handler did, and with `StoreError` when the database went away. */
+/**
+ * The tries of a consumer's messages. Each fails with `RolledBack` when the handler did, and with `StoreError` when the
+ * database went away; `onCall` tells that the handler is about to be called.
+ */
 export const makeTries = ({
   definition: { settings, handle },
   context,
@@ -100,8 +103,10 @@ export const makeTries = ({
     tx: AnyTransaction,
     ending: Ending,
     passages: ReadonlyArray<Passage>,
+    onCall: () => void,
   ): Promise<void> => {
     if (handle._tag !== "Messages") return
+    onCall()
     const [only] = passages
     if (passages.length === 1 && only !== undefined) carryOn(tx, causationOf(only.arrival))
     const messages = passages.map(messageOf)
@@ -114,7 +119,7 @@ export const makeTries = ({
   }
 
   /** One transaction: claims, parking behind what is parked, and the handler for what is fresh. */
-  const handleNew = (passages: ReadonlyArray<Passage>) => {
+  const handleNew = (passages: ReadonlyArray<Passage>, onCall: () => void = () => {}) => {
     const arrivals = passages.map(({ arrival }) => arrival)
     return transact(
       async (tx, ending, claims) => {
@@ -122,7 +127,7 @@ export const makeTries = ({
           if (claims[index] === "behind") await parkBehind(tx, arrival)
         }
         const fresh = passages.filter((_, index) => claims[index] === "fresh")
-        if (fresh.length > 0) await call(tx, ending, fresh)
+        if (fresh.length > 0) await call(tx, ending, fresh, onCall)
         return claims
       },
       arrivals,
@@ -130,10 +135,10 @@ export const makeTries = ({
     )
   }
 
-  const handleParked = (passage: Passage) =>
+  const handleParked = (passage: Passage, onCall: () => void) =>
     transact(async (tx, ending): Promise<ReadonlyArray<Claim>> => {
       if (!(await inbox.resume(tx, scope, passage.arrival.messageId))) return ["settled"]
-      await call(tx, ending, [passage])
+      await call(tx, ending, [passage], onCall)
       return ["fresh"]
     })
 
@@ -141,7 +146,7 @@ export const makeTries = ({
     inbox.park(tx, scope, arrival, { attempts: 0, error: null, retryInMillis: null })
 
   /** Calls a handler that opens its own transaction. */
-  const handleDelivery = (deliver: (delivery: Delivery) => unknown, passage: Passage) =>
+  const handleDelivery = (deliver: (delivery: Delivery) => unknown, passage: Passage, onCall: () => void) =>
     Effect.gen(function* () {
       const { arrival, parked } = passage
       const claim = async (tx: AnyTransaction): Promise<Claim> => {
@@ -155,6 +160,7 @@ export const makeTries = ({
       }
       let saved = false
       const ending = makeEnding()
+      onCall()
       const returned = yield* Effect.tryPromise({
         try: () =>
           callHandler(
@@ -184,12 +190,15 @@ export const makeTries = ({
       return ["fresh" as const]
     })
 
-  const tryOnce = (passage: Passage): Effect.Effect<ReadonlyArray<Claim>, StoreError | RolledBack> =>
+  const tryOnce = (
+    passage: Passage,
+    onCall: () => void,
+  ): Effect.Effect<ReadonlyArray<Claim>, StoreError | RolledBack> =>
     handle._tag === "Delivery"
-      ? handleDelivery(handle.call, passage)
+      ? handleDelivery(handle.call, passage, onCall)
       : passage.parked
-        ? handleParked(passage)
-        : handleNew([passage])
+        ? handleParked(passage, onCall)
+        : handleNew([passage], onCall)
 
   return { transact, handleNew, tryOnce }
 }

@@ -239,6 +239,27 @@ it("a table that changes under a running consumer costs its messages no attempt"
   expect(lines).not.toContain("a handler failed")
 })
 
+it("what the database was away for before the handler began costs a message no attempt, however often", async () => {
+  const attempts: number[] = []
+  const [{ definition }] = await database.sql<[{ definition: string }]>`
+    SELECT pg_get_functiondef('outbox.inbox_claim_one'::regproc) AS definition`
+  const head = definition.slice(0, definition.indexOf("LANGUAGE"))
+  await database.sql`CREATE SEQUENCE refusals`
+  await database.sql.unsafe(`${head} LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM nextval('public.refusals'); RAISE 'sorry, too many clients already' USING ERRCODE = '53300'; END $$`)
+  start(
+    consume("/queue/orders", options, async ({ attempt }) => {
+      attempts.push(attempt)
+    }),
+  )
+  await send({}, incoming)
+  await eventually(async () =>
+    expect(Number((await database.sql`SELECT last_value AS n FROM refusals`)[0]?.["n"])).toBeGreaterThan(7),
+  )
+  await database.sql.unsafe(definition)
+  await eventually(() => expect(attempts).toEqual([1]))
+})
+
 it("what waits begins in the same write as the commit before it", async () => {
   const given: string[] = []
   const client = postgres(database.url, { onnotice: () => {}, debug: (_, text) => void given.push(text) })
