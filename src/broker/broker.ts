@@ -55,6 +55,8 @@ export interface BrokerProfile {
   readonly pipelined: boolean
   /** True where `exclusive` is honoured: the broker itself lets the next subscriber begin when the first has gone, with what that one left unsettled first. */
   readonly elects: boolean
+  /** Messages in flight with which it takes them fastest: a relay has so many, unless it is told otherwise. */
+  readonly window: number
 }
 
 /** A subscription as the weakest broker understands it. */

@@ -19,10 +19,11 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
       Effect.gen(function* () {
         const connection = yield* state.broker.connect()
         everConnected = true
-        yield* Effect.logInfo("connected to the broker").pipe(
-          Effect.annotateLogs({ profile: connection.profile.name, server: connection.profile.server }),
-        )
         begin(state, connection)
+        const { name, server } = connection.profile
+        yield* Effect.logInfo("connected to the broker").pipe(
+          Effect.annotateLogs({ profile: name, server, window: state.window.size() }),
+        )
         // Whatever ends this scope ends the sending, too.
         yield* Effect.addFinalizer(() => Effect.sync(() => leave(state, connection)))
         return yield* connection.ended

@@ -30,7 +30,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   /** One round; true when another may find more at once. */
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
-    const full = Math.min(state.settings.batch, state.settings.window)
+    const full = Math.min(state.settings.batch, state.window.size())
     const least =
       state.window.suspects.any() || state.window.flights.size === 0
         ? 1

@@ -14,7 +14,8 @@ import { makeWindow, type Window } from "./window.ts"
 export interface RelaySettings {
   readonly name: string
   readonly leaseMillis: number
-  readonly window: number
+  /** What suits the broker, unless it is set. */
+  readonly window: number | undefined
   readonly windowBytes: number
   readonly batch: number
   readonly pollMillis: number

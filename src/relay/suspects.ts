@@ -8,17 +8,17 @@ import type { StoredMessage } from "../store/store.ts"
 
 export type Suspects = ReturnType<typeof makeSuspects>
 
-/** Nobody is suspected yet; `size` are in flight at the most in peace. */
-export const makeSuspects = (size: number) => {
+/** Nobody is suspected yet. */
+export const makeSuspects = () => {
   const suspects = new Map<number, StoredMessage>()
   const deaths = new Map<number, number>()
-  let limit = size
+  let limit = Number.POSITIVE_INFINITY
 
   return {
     any: (): boolean => suspects.size > 0,
-    /** Messages in flight at the most now. */
+    /** Messages in flight at the most now, on their account. */
     limit: (): number => {
-      if (suspects.size === 0) limit = size
+      if (suspects.size === 0) limit = Number.POSITIVE_INFINITY
       return limit
     },
     /** A connection has died with these in flight. Gives the one that was alone, with the deaths it has been alone at. */

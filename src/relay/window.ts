@@ -7,6 +7,7 @@
  * A message that must wait is not kept: only the lowest position left out is, and `rewind` is called with it when the
  * reason ends, so that memory does not grow with what is held.
  */
+import type { BrokerProfile } from "../broker/broker.ts"
 import type { RefusedMessage, StoredMessage } from "../store/store.ts"
 import type { SetAside } from "./aside.ts"
 import { type KeyState, makeKeys } from "./keys.ts"
@@ -42,8 +43,8 @@ export interface Lost {
 }
 
 export interface WindowOptions {
-  /** Messages in flight at the most. */
-  readonly size: number
+  /** Messages in flight at the most; where it is undefined, what suits the broker. */
+  readonly size: number | undefined
   /** Bytes of bodies in flight at the most; a single message may pass in any case. */
   readonly bytes: number
   /** Reads again from this position. */
@@ -74,7 +75,8 @@ export const makeWindow = (options: WindowOptions) => {
   let pipelined = false
   let stale = false
   let draining = false
-  const suspects = makeSuspects(options.size)
+  const suspects = makeSuspects()
+  let size = options.size ?? 0
   const busy = new Int32Array(64)
 
   const idOf = (destination: string, key: string) => `${destination}\0${key}`
@@ -178,9 +180,10 @@ export const makeWindow = (options: WindowOptions) => {
     settling,
     suspects,
 
-    /** A new connection: what it guarantees decides whether several messages of a key may be in flight. */
-    connected: (profile: { readonly pipelined: boolean }) => {
+    /** A new connection: what it guarantees decides whether several messages of a key may be in flight, and how many of all. */
+    connected: (profile: Pick<BrokerProfile, "pipelined" | "window">) => {
       pipelined = profile.pipelined
+      size = options.size ?? profile.window
     },
 
     /** A read begins: whatever was released before is visible to it. */
@@ -190,11 +193,13 @@ export const makeWindow = (options: WindowOptions) => {
       stale = false
     },
 
+    /** Messages in flight at the most; 0 before the first connection. */
+    size: (): number => size,
     /** Messages that may be read, or taken of what was read, now. */
     room: (): number => {
       if (draining || bytes >= options.bytes) return 0
       // What is confirmed but not recorded would be sent again after a crash, like what is in flight.
-      return Math.max(0, suspects.limit() - flights.size - keys.queued() - settling.size)
+      return Math.max(0, Math.min(size, suspects.limit()) - flights.size - keys.queued() - settling.size)
     },
     roomBytes: (): number => Math.max(1, options.bytes - bytes),
     /** Nothing in flight, in turn or on its way to the database. */

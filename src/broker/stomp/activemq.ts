@@ -15,6 +15,7 @@ export const activemq = (server: string, clientId: string | undefined): StompPro
   name: "activemq",
   server,
   pipelined: false,
+  window: 1000,
   elects: true,
   idHeader: undefined,
   // `wireFormat.maxFrameSize`, 100 MiB.

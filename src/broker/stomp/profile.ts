@@ -42,6 +42,7 @@ const unknown = (server: string): StompProfile => ({
   server,
   pipelined: false,
   elects: false,
+  window: 1000,
   idHeader: undefined,
   silentLimit: Number.POSITIVE_INFINITY,
   patience: Number.POSITIVE_INFINITY,
