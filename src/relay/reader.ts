@@ -5,8 +5,11 @@ import { apply, type RelayState, send } from "./state.ts"
 
 /** Shortest pause between polls, in milliseconds, right after messages were found or a nudge came. */
 const EAGER_MILLIS = 2
-/** How much longer each empty poll makes the next pause. */
-const SLOWER = 1.5
+/** How much longer each empty poll makes the next pause: a commit that comes after its nudge waits for a quarter of the time between them at the most. */
+const SLOWER = 1.25
+/** After a read that found all there was, a nudge waits for so many times as long as that took, and so many milliseconds at the most: nudges may come faster than anybody can read. */
+const BREATH = 1
+const LONGEST_BREATH_MILLIS = 2
 /** For so many milliseconds after a read the next one waits for a full batch of room. */
 const FULL_MILLIS = 25
 /** Pause between looks for what is due, and for the writers that keep gaps open, in milliseconds. */
@@ -21,6 +24,9 @@ const SWEEP_MILLIS = 300_000
 export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained: Effect.Effect<void>) {
   let pause = EAGER_MILLIS
   let readAt = Number.NEGATIVE_INFINITY
+  let breathUntil = Number.NEGATIVE_INFINITY
+  /** A read waits for that. */
+  let postponed = false
   let dueAt = 0
   let writersAt = 0
   let heldAt = 0
@@ -30,6 +36,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   /** One round; true when another may find more at once. */
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
+    postponed = false
     const full = Math.min(state.settings.batch, state.window.size())
     const least =
       state.window.suspects.any() || state.window.flights.size === 0
@@ -44,6 +51,8 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
     const room = state.window.room()
     if (room < least) return false
     state.hunger = 0
+    postponed = now < breathUntil
+    if (postponed) return false
 
     let promoted = 0
     if (now >= dueAt) {
@@ -84,20 +93,22 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
       limit,
       bytes: state.window.roomBytes(),
     })
+    const millis = state.now() - now
     warned = ""
     state.cursor.absorb(result)
     const messages: StoredMessage[] = []
     for (const { message } of result.seen) if (message !== undefined) messages.push(message)
     const sent = dispatch(state, messages)
     if (sent > 0 || promoted > 0) pause = EAGER_MILLIS
-    return (
-      state.brokerState !== "blocked" &&
-      (result.full || pass.from < pass.cursor || state.cursor.behind() || promoted > 0)
-    )
+    const more = result.full || pass.from < pass.cursor || state.cursor.behind() || promoted > 0
+    if (!more) breathUntil = state.now() + Math.min(LONGEST_BREATH_MILLIS, BREATH * millis)
+    return more && state.brokerState !== "blocked"
   })
 
   while (true) {
     state.wake.lower()
+    if (state.nudged) pause = EAGER_MILLIS
+    state.nudged = false
     const more = yield* round().pipe(
       Effect.catch((error) => {
         // The statement may have been carried out all the same: what it made ready is read from the beginning.
@@ -115,17 +126,21 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
       yield* Effect.yieldNow
       continue
     }
-    if (state.window.idle() && !state.cursor.behind() && state.confirmed.length + state.judged.length === 0)
+    if (
+      !postponed &&
+      state.window.idle() &&
+      !state.cursor.behind() &&
+      state.confirmed.length + state.judged.length === 0
+    )
       yield* drained
-    const eager = state.now() < state.eagerUntil
-    const wait = eager
-      ? EAGER_MILLIS
+    const wait = postponed
+      ? Math.max(1, Math.ceil(breathUntil - state.now()))
       : Math.min(
           pause,
           state.hunger > 0 ? FULL_MILLIS : Number.POSITIVE_INFINITY,
           state.cursor.uncertain() ? WRITERS_MILLIS : state.settings.pollMillis,
         )
-    if (!eager) pause = Math.min(pause * SLOWER, state.settings.pollMillis)
+    if (!postponed) pause = Math.min(pause * SLOWER, state.settings.pollMillis)
     yield* state.wake.await.pipe(Effect.timeoutOption(wait))
   }
 })

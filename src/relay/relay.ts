@@ -125,7 +125,7 @@ export const runRelay = (
       yield* background("retention", retentionLoop(state))
       yield* background("reading", readLoop(state, settings.once ? finishOnce(state, done) : Effect.void))
       yield* wakeup.listen(() => {
-        state.eagerUntil = state.now() + EAGER_MILLIS
+        state.nudged = true
         state.wake.raise()
       })
       yield* Effect.addFinalizer(() => drain(state))
@@ -135,9 +135,6 @@ export const runRelay = (
       return { published, dead, refused, pending }
     }),
   )
-
-/** How long a nudge keeps the relay looking every couple of milliseconds: it comes before the commit it announces. */
-const EAGER_MILLIS = 100
 
 /** A database that is away is waited for, with a warning where it says something new; tables that do not fit are not. */
 const openStore = (store: OutboxStore["Service"], told?: string): Effect.Effect<number, StoreError> =>

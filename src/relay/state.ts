@@ -74,7 +74,8 @@ export interface RelayState {
   draining: boolean
   /** The reader waits for room for so many messages; 0 when it waits for messages. */
   hunger: number
-  eagerUntil: number
+  /** A nudge has come since the last look. */
+  nudged: boolean
   readonly wake: Signal
   readonly settle: Signal
   confirmed: StoredMessage[]
@@ -130,7 +131,7 @@ export const makeState = Effect.fnUntraced(function* (
     unblockedAt: Number.NEGATIVE_INFINITY,
     draining: false,
     hunger: 0,
-    eagerUntil: Number.NEGATIVE_INFINITY,
+    nudged: false,
     wake,
     settle: yield* makeSignal,
     confirmed: [],

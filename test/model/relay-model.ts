@@ -17,8 +17,8 @@ const MAX_ATTEMPTS = 4
 /** At first writers alone are trouble; then connections are lost at the worst moments; then relays are ambushed one by one; then faults come as they like; afterwards everything must get well. */
 const CUTS = 1700
 const AMBUSHES = 3900
-const CHAOS = 8000
-const RECOVERY = 11_000
+const CHAOS = 10_000
+const RECOVERY = 13_000
 /** By then everything must have left that can: a lease, the longest back-offs of a key, and some. */
 const LIMIT = RECOVERY + 20_000
 const KEYS = ["a", "b", "c", "d", "e", null]
@@ -58,7 +58,7 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   // Relays.
   const relays: { process: Process; fiber: Fiber.Fiber<RelayReport, unknown> }[] = []
   /** Faults that wait for their moment: how many of each are left. */
-  const traps = { send: 3, dead: 3, probe: 1, stop: 3 }
+  const traps = { send: 4, dead: 3, probe: 1, stop: 3 }
   const cutOff = new Set<string>()
   const spring = (trap: keyof typeof traps) => {
     if (traps[trap] === 0 || world.now() < busyUntil) return false
@@ -425,7 +425,7 @@ const makeWriters = (world: World, promises: RelayPromises, begin: Effect.Effect
         after(at, () => alone([[`hold-${at}`, ["attempt"]]]))
         after(at + 100, () => alone([[`hold-${at}`, []]]))
       }
-      for (const at of [AMBUSHES, CHAOS + 400, CHAOS + 1800])
+      for (const at of [AMBUSHES, AMBUSHES + 3900, CHAOS + 400, CHAOS + 1800])
         after(at, () => strike(() => alone([[`send-${at}`, ["never"]]])))
       for (const at of [AMBUSHES + 1200, AMBUSHES + 2600, AMBUSHES + 3300, CHAOS + 1400, CHAOS + 2200])
         after(at, () => strike(() => alone([[`stop-${at}`, []]])))
