@@ -17,8 +17,8 @@ export const channelOf = (schema: string): string => {
 }
 
 /**
- * A source of wake-ups. One may come before the commit it announces, or never: the relay looks eagerly for a short while
- * after each, and polls in any case.
+ * A source of wake-ups. One may come before the commit it announces, or never: the relay looks soon and then ever
+ * less often after each, and polls in any case.
  */
 export class Wakeup extends Context.Service<
   Wakeup,

@@ -15,8 +15,8 @@ export const activemq = (server: string, clientId: string | undefined): StompPro
   name: "activemq",
   server,
   pipelined: false,
-  window: 1000,
   elects: true,
+  window: 1000,
   idHeader: undefined,
   // `wireFormat.maxFrameSize`, 100 MiB.
   silentLimit: 100 * 1024 * 1024,
