@@ -164,7 +164,7 @@ const againstBare = (lab: Lab, database: Database, target: Target): Promise<void
         broker: await brokerVersion(url),
         messages: count,
         bodyBytes: frames[0]!.body.length,
-        relayWindow: costs.window,
+        relayWindow: 1000,
         baselineWindow: window,
       },
     }
@@ -231,14 +231,7 @@ const beside = async (
   for (const peer of wanted)
     await lab.measure(caseOf(peer), async () => {
       const peers = peersOf(peer)
-      const settings = {
-        ...database.settings,
-        to,
-        messages: count,
-        bodyBytes: BODY_BYTES,
-        relayWindow: costs.window,
-        peer: peer.note,
-      }
+      const settings = { ...database.settings, to, messages: count, bodyBytes: BODY_BYTES, peer: peer.note }
       if (typeof peers === "string") return { skipped: peers, settings }
       return {
         ...ratioOf(rates["ours"]!, rates[caseOf(peer)]!),

@@ -83,8 +83,8 @@ export const settings = {
   },
   window: {
     kind: count(1, 100_000),
-    shown: "what suits the broker",
-    help: "Messages in flight at the most, and so repeated at the most after a crash: 500 with RabbitMQ, 1,000 with others.",
+    default: "1000",
+    help: "Messages in flight at the most, and so repeated at the most after a crash.",
   },
   batch: { kind: count(1, 10_000), default: "250", help: "Messages in one read at the most." },
   lease: {

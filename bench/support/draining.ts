@@ -64,11 +64,9 @@ export interface Costs {
   readonly relayMicros: number[]
   readonly databaseMicros: number[]
   readonly statements: number[]
-  /** Messages in flight at the most, as the broker's profile says. */
-  window: number
 }
 
-export const noCosts = (): Costs => ({ relayMicros: [], databaseMicros: [], statements: [], window: 0 })
+export const noCosts = (): Costs => ({ relayMicros: [], databaseMicros: [], statements: [] })
 
 export const figuresOf = ({ relayMicros, databaseMicros, statements }: Costs) => ({
   "relay, µs of CPU a message": rounded(median(relayMicros), 3),
@@ -89,10 +87,9 @@ export const drain = async <E>(
     Effect.map(Broker, ({ connect }) =>
       Broker.of({
         connect: (subscription) =>
-          Effect.tap(connect(subscription), ({ profile }) =>
+          Effect.tap(connect(subscription), () =>
             Effect.sync(() => {
               connectedAt = performance.now()
-              costs.window = profile.window
             }),
           ),
       }),

@@ -55,8 +55,8 @@ export interface BrokerProfile {
   readonly pipelined: boolean
   /** True where `exclusive` is honoured: the broker itself lets the next subscriber begin when the first has gone, with what that one left unsettled first. */
   readonly elects: boolean
-  /** Messages in flight with which it takes them fastest: a relay has so many, unless it is told otherwise. */
-  readonly window: number
+  /** Connections over which it takes messages fastest: a relay opens so many, and its window is theirs together. */
+  readonly connections: number
 }
 
 /** A subscription as the weakest broker understands it. */

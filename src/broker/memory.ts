@@ -78,7 +78,7 @@ export const layerMemory = (options: MemoryBrokerOptions = {}): Layer.Layer<Brok
         server: "memory",
         pipelined: options.pipelined ?? true,
         elects: true,
-        window: 1000,
+        connections: 1,
       }
       const queues = makeQueues()
       const connections = new Set<Connection>()

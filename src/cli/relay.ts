@@ -65,6 +65,7 @@ export const relayCommand = defineCommand({
           Effect.annotateLogs({
             relay: config.relayName,
             schema: config.schema,
+            window: config.window,
             once,
           }),
         )
@@ -82,10 +83,10 @@ export const relayCommand = defineCommand({
 
 const optionsOf = (config: RelayConfig, once: boolean): RelayOptions => ({
   ...(config.relayName === undefined ? {} : { name: config.relayName }),
-  ...(config.window === undefined ? {} : { window: config.window }),
   ...(config.deadRetention === undefined ? {} : { deadRetention: config.deadRetention }),
   ...(config.livenessFile === undefined ? {} : { onTick: touch(config.livenessFile) }),
   lease: config.lease,
+  window: config.window,
   batch: config.batch,
   pollInterval: config.pollInterval,
   receiptTimeout: config.receiptTimeout,

@@ -1,8 +1,9 @@
 /** Keeps the relay connected: a lost connection makes everything in flight unknown, and the next one starts from the lowest position. */
 import * as Effect from "effect/Effect"
-import type { BrokerConnection, BrokerError, ConnectionEnd } from "../broker/broker.ts"
+import type { BrokerError } from "../broker/broker.ts"
 import { FUTILE_CONNECTIONS } from "./aside.ts"
 import { apply, note, type RelayState } from "./state.ts"
+import { openTrunk, type Trunk, type TrunkEnd } from "./trunk.ts"
 
 /** Pauses between attempts to connect, in milliseconds: at once, then ever longer, half a second at the most. */
 const PAUSES = [0, 50, 100, 200, 400, 500]
@@ -17,16 +18,20 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
     const since = state.now()
     const failed = yield* Effect.scoped(
       Effect.gen(function* () {
-        const connection = yield* state.broker.connect()
+        const trunk = yield* openTrunk(state.broker)
         everConnected = true
-        begin(state, connection)
-        const { name, server } = connection.profile
+        begin(state, trunk)
+        const { name, server } = trunk.profile
         yield* Effect.logInfo("connected to the broker").pipe(
-          Effect.annotateLogs({ profile: name, server, window: state.window.size() }),
+          Effect.annotateLogs({
+            profile: name,
+            server,
+            connections: trunk.size,
+          }),
         )
         // Whatever ends this scope ends the sending, too.
-        yield* Effect.addFinalizer(() => Effect.sync(() => leave(state, connection)))
-        return yield* connection.ended
+        yield* Effect.addFinalizer(() => Effect.sync(() => leave(state, trunk)))
+        return yield* trunk.ended
       }),
     ).pipe(Effect.result)
     state.brokerState = "connecting"
@@ -36,37 +41,38 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
       failures++
     } else {
       const end = failed.success
-      const confirmed = state.lastReceiptAt > since
       const closed =
-        end.reason === "outage" && end.silentMillis === undefined && state.window.flights.size > 0
-      futile = confirmed ? 0 : closed ? futile + 1 : futile
+        end.reason === "outage" && end.silentMillis === undefined && state.window.anyOf(end.carried)
+      futile = end.confirmed ? 0 : closed ? futile + 1 : futile
       const suspicious = closed && (futile >= FUTILE_CONNECTIONS || state.window.suspects.any())
       yield* ended(state, end, suspicious)
-      failures = confirmed ? 0 : failures + 1
+      failures = state.lastReceiptAt > since ? 0 : failures + 1
     }
     yield* Effect.sleep(PAUSES[Math.min(failures, PAUSES.length - 1)]!)
   }
 })
 
-const begin = (state: RelayState, connection: BrokerConnection): void => {
-  state.connection = connection
+const begin = (state: RelayState, trunk: Trunk): void => {
+  state.connection = trunk
   state.brokerState = "connected"
   state.brokerWords = undefined
-  state.brokerServer = connection.profile.server
-  state.named = false
+  state.brokerServer = trunk.profile.server
   state.unblockedAt = state.now()
-  state.window.connected(connection.profile)
+  state.window.connected(trunk.profile)
   state.wake.raise()
 }
 
-const leave = (state: RelayState, connection: BrokerConnection): void => {
-  if (state.connection === connection) state.connection = undefined
+const leave = (state: RelayState, trunk: Trunk): void => {
+  if (state.connection === trunk) state.connection = undefined
 }
 
-const ended = (state: RelayState, end: ConnectionEnd, suspicious: boolean): Effect.Effect<void> => {
-  const unnamed = end.reason === "error" && !state.named
+const ended = (state: RelayState, end: TrunkEnd, suspicious: boolean): Effect.Effect<void> => {
+  const unnamed = end.reason === "error" && !end.named
   const inFlight = state.window.flights.size
-  const { alone, deaths, aside } = state.window.lost(unnamed ? "unnamed" : suspicious ? "silently" : "known")
+  const { alone, deaths, aside } = state.window.lost(
+    unnamed ? "unnamed" : suspicious ? "silently" : "known",
+    end.carried,
+  )
   if (aside !== undefined) {
     const { id, event, destination, key } = aside
     note(state, "warn", "message set aside: the broker closes connections over it, or is in trouble", {

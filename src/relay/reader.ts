@@ -37,7 +37,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
     postponed = false
-    const full = Math.min(state.settings.batch, state.window.size())
+    const full = Math.min(state.settings.batch, state.settings.window)
     const least =
       state.window.suspects.any() || state.window.flights.size === 0
         ? 1

@@ -29,7 +29,7 @@ export interface RelayOptions {
   readonly name?: string
   /** How long its lanes stay its own without a sign of life; a killed relay is replaced within this + 2 s. Default 10 s. */
   readonly lease?: Duration.Input
-  /** Messages in flight at the most, and so repeated at the most after a crash. Default: what suits the broker, 500 with RabbitMQ and 1,000 otherwise. */
+  /** Messages in flight at the most, and so repeated at the most after a crash. Default 1,000. */
   readonly window?: number
   /** Bytes of bodies in flight at the most. Default 16 MiB. */
   readonly windowBytes?: number
@@ -70,7 +70,7 @@ export interface RelayReport {
 const settingsOf = (options: RelayOptions): RelaySettings => ({
   name: options.name ?? `${hostname()}:${process.pid}`,
   leaseMillis: Duration.toMillis(options.lease ?? "10 seconds"),
-  window: options.window,
+  window: options.window ?? 1000,
   windowBytes: options.windowBytes ?? 16 * 1024 * 1024,
   batch: options.batch ?? 250,
   pollMillis: Duration.toMillis(options.pollInterval ?? "500 millis"),

@@ -2,20 +2,20 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
-import type { Broker, BrokerConnection, Outgoing, Settlement } from "../broker/broker.ts"
+import type { Broker, Outgoing, Settlement } from "../broker/broker.ts"
 import { wireHeaders } from "../broker/headers.ts"
 import { LANES, type OutboxStore, type StoredMessage, type Verdict } from "../store/store.ts"
 import type { Cursor } from "./cursor.ts"
 import { makeCursor } from "./cursor.ts"
 import { outcomeOf, type Seen } from "./outcome.ts"
 import { makeSignal, type Signal } from "./signal.ts"
+import type { Trunk } from "./trunk.ts"
 import { makeWindow, type Window } from "./window.ts"
 
 export interface RelaySettings {
   readonly name: string
   readonly leaseMillis: number
-  /** What suits the broker, unless it is set. */
-  readonly window: number | undefined
+  readonly window: number
   readonly windowBytes: number
   readonly batch: number
   readonly pollMillis: number
@@ -59,12 +59,10 @@ export interface RelayState {
   readonly leaving: Set<number>
   /** Monotonic end of the lease: nothing is written to the broker from here on. */
   deadline: number
-  connection: BrokerConnection | undefined
+  connection: Trunk | undefined
   brokerState: BrokerState
   brokerWords: string | undefined
   brokerServer: string | undefined
-  /** A refusal on this connection named what it was about. */
-  named: boolean
   lastReceiptAt: number
   /** `lastReceiptAt` is of this very moment. */
   hearing: boolean
@@ -124,7 +122,6 @@ export const makeState = Effect.fnUntraced(function* (
     brokerState: "connecting",
     brokerWords: undefined,
     brokerServer: undefined,
-    named: false,
     lastReceiptAt: Number.NEGATIVE_INFINITY,
     hearing: false,
     newestConfirmedSentAt: Number.NEGATIVE_INFINITY,
@@ -177,8 +174,9 @@ export const send = (state: RelayState, messages: ReadonlyArray<StoredMessage>):
   const sentAt = state.now()
   const { djangoHeaders } = state.settings
   connection.send(
-    messages.map((message) => toOutgoing(message, djangoHeaders)),
-    (index, settlement) => onSettlement(state, messages[index]!, settlement, sentAt),
+    messages,
+    (message) => toOutgoing(message, djangoHeaders),
+    (message, settlement) => onSettlement(state, message, settlement, sentAt),
   )
   return true
 }
@@ -209,7 +207,7 @@ const onSettlement = (
       state.unblockedAt = state.lastReceiptAt
       note(state, "info", "the broker confirms again", {})
     }
-  } else if (settlement._tag === "Refused") state.named = true
+  }
   apply(state, message, settlement)
 }
 

@@ -8,17 +8,17 @@ import type { StoredMessage } from "../store/store.ts"
 
 export type Suspects = ReturnType<typeof makeSuspects>
 
-/** Nobody is suspected yet. */
-export const makeSuspects = () => {
+/** Nobody is suspected yet; `size` are in flight at the most in peace. */
+export const makeSuspects = (size: number) => {
   const suspects = new Map<number, StoredMessage>()
   const deaths = new Map<number, number>()
-  let limit = Number.POSITIVE_INFINITY
+  let limit = size
 
   return {
     any: (): boolean => suspects.size > 0,
-    /** Messages in flight at the most now, on their account. */
+    /** Messages in flight at the most now. */
     limit: (): number => {
-      if (suspects.size === 0) limit = Number.POSITIVE_INFINITY
+      if (suspects.size === 0) limit = size
       return limit
     },
     /** A connection has died with these in flight. Gives the one that was alone, with the deaths it has been alone at. */

@@ -7,7 +7,6 @@
  * A message that must wait is not kept: only the lowest position left out is, and `rewind` is called with it when the
  * reason ends, so that memory does not grow with what is held.
  */
-import type { BrokerProfile } from "../broker/broker.ts"
 import type { RefusedMessage, StoredMessage } from "../store/store.ts"
 import type { SetAside } from "./aside.ts"
 import { type KeyState, makeKeys } from "./keys.ts"
@@ -43,8 +42,8 @@ export interface Lost {
 }
 
 export interface WindowOptions {
-  /** Messages in flight at the most; where it is undefined, what suits the broker. */
-  readonly size: number | undefined
+  /** Messages in flight at the most. */
+  readonly size: number
   /** Bytes of bodies in flight at the most; a single message may pass in any case. */
   readonly bytes: number
   /** Reads again from this position. */
@@ -75,13 +74,16 @@ export const makeWindow = (options: WindowOptions) => {
   let pipelined = false
   let stale = false
   let draining = false
-  const suspects = makeSuspects()
-  let size = options.size ?? 0
+  const suspects = makeSuspects(options.size)
   const busy = new Int32Array(64)
 
   const idOf = (destination: string, key: string) => `${destination}\0${key}`
   const isFrozen = ({ destination, key }: StoredMessage) =>
     frozen.size > 0 && (frozen.has(destination) || (key !== null && frozen.has(idOf(destination, key))))
+
+  /** What is in flight of these lanes. */
+  const flyingOn = (carried: (lane: number) => boolean): ReadonlyArray<StoredMessage> =>
+    [...flights.values()].map(({ message }) => message).filter(({ lane }) => carried(lane))
 
   /** Takes a message out of flight, where it is. */
   const land = (position: number): void => {
@@ -180,10 +182,9 @@ export const makeWindow = (options: WindowOptions) => {
     settling,
     suspects,
 
-    /** A new connection: what it guarantees decides whether several messages of a key may be in flight, and how many of all. */
-    connected: (profile: Pick<BrokerProfile, "pipelined" | "window">) => {
+    /** A new connection: what it guarantees decides whether several messages of a key may be in flight. */
+    connected: (profile: { readonly pipelined: boolean }) => {
       pipelined = profile.pipelined
-      size = options.size ?? profile.window
     },
 
     /** A read begins: whatever was released before is visible to it. */
@@ -193,15 +194,15 @@ export const makeWindow = (options: WindowOptions) => {
       stale = false
     },
 
-    /** Messages in flight at the most; 0 before the first connection. */
-    size: (): number => size,
     /** Messages that may be read, or taken of what was read, now. */
     room: (): number => {
       if (draining || bytes >= options.bytes) return 0
       // What is confirmed but not recorded would be sent again after a crash, like what is in flight.
-      return Math.max(0, Math.min(size, suspects.limit()) - flights.size - keys.queued() - settling.size)
+      return Math.max(0, suspects.limit() - flights.size - keys.queued() - settling.size)
     },
     roomBytes: (): number => Math.max(1, options.bytes - bytes),
+    /** Something is in flight of these lanes. */
+    anyOf: (carried: (lane: number) => boolean): boolean => flyingOn(carried).length > 0,
     /** Nothing in flight, in turn or on its way to the database. */
     idle: (): boolean => flights.size === 0 && settling.size === 0 && keys.queued() === 0,
     busy: (lane: number): boolean => busy[lane]! > 0,
@@ -365,11 +366,11 @@ export const makeWindow = (options: WindowOptions) => {
     /**
      * The connection is gone: all in flight is unknown and is read again. `unnamed`: it died over something it did not
      * name. `silently`: so it seems, but it may have been an outage; what was alone in flight then is set aside.
+     * `carried`: of these lanes were the messages on the connection over which all ended.
      */
-    lost: (end: "known" | "unnamed" | "silently"): Lost => {
+    lost: (end: "known" | "unnamed" | "silently", carried: (lane: number) => boolean = () => true): Lost => {
       const none = { alone: undefined, deaths: 0 }
-      const accused =
-        end === "known" ? none : suspects.accuse([...flights.values()].map(({ message }) => message))
+      const accused = end === "known" ? none : suspects.accuse(flyingOn(carried))
       const suspect = end === "silently" ? accused.alone : undefined
       let lowest = Number.POSITIVE_INFINITY
       for (const { message } of [...flights.values()]) {

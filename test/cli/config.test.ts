@@ -37,8 +37,7 @@ describe("settings", () => {
   it("have defaults that can be read", () => {
     const config = readConfig(NAMES, {})
     assert.strictEqual(config.schema, "outbox")
-    assert.strictEqual(config.batch, 250)
-    assert.isUndefined(config.window)
+    assert.strictEqual(config.window, 1000)
     assert.strictEqual(Duration.toDays(config.retention), 30)
     assert.strictEqual(Duration.toMillis(config.lease), 10_000)
     assert.strictEqual(config.maxAttempts, 50)

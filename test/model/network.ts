@@ -20,6 +20,8 @@ export interface NetworkOptions {
   readonly sent?: (batch: ReadonlyArray<Outgoing>) => void
   /** Changes what the broker says of itself. */
   readonly profile?: Partial<BrokerConnection["profile"]>
+  /** Sees each connection, and how to cut it alone. */
+  readonly opened?: (cut: () => void) => void
   /** How long the broker keeps the connection of a killed process, in virtual milliseconds. */
   readonly lingerMillis?: number
 }
@@ -79,6 +81,11 @@ const wrap = (
       Effect.sync(() => (how.reason === "error" ? fromBroker(() => leave(how)) : leave(how))),
     ),
   )
+  options.opened?.(() => {
+    destroyed = true
+    leave({ reason: "outage", words: "cut" })
+    inner.destroy()
+  })
   process.onKill(() => world.after(world.random.next() * (options.lingerMillis ?? 5), () => inner.destroy()))
 
   return {

@@ -33,6 +33,7 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   const { below, chance } = random
   const promises = makeRelayPromises(world, MAX_ATTEMPTS)
   const pipelined = chance(0.5)
+  const connections = 1 + below(3)
   const context = await Effect.runPromise(
     Effect.scoped(
       Layer.build(Layer.merge(modules.memory.layerMemory, modules.memoryBroker.layerMemory({ pipelined }))),
@@ -60,6 +61,8 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   /** Faults that wait for their moment: how many of each are left. */
   const traps = { send: 4, dead: 3, probe: 1, stop: 3 }
   const cutOff = new Set<string>()
+  /** How each connection of any relay is cut alone; those that have ended are cut in vain. */
+  const cuts: Array<() => void> = []
   const spring = (trap: keyof typeof traps) => {
     if (traps[trap] === 0 || world.now() < busyUntil) return false
     traps[trap]--
@@ -121,6 +124,8 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
         overNetwork(world, process, broker, {
           frameMillis: 3,
           answerMillis: 5,
+          profile: { connections },
+          opened: (cutIt) => cuts.push(cutIt),
           sent: (batch) => {
             promises.send(process.name, batch)
             // Both ends lose the connection while several frames are on their way, once for each group of them.
@@ -176,6 +181,11 @@ const begin = async (modules: RelayModules, world: World): Promise<() => boolean
   const chaos: Array<() => void> = [
     cut,
     cut,
+    () => {
+      tell("broker", "CUTS one of the latest connections")
+      const latest = cuts.slice(-3 * connections)
+      latest[below(latest.length)]?.()
+    },
     () => {
       tell("broker", "DOWN")
       const up = faults.down()

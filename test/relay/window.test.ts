@@ -7,7 +7,7 @@ const msg = (position: number, key: string | null = "k", destination = "/topic/t
 const make = (pipelined = true, size = 100) => {
   const rewinds: number[] = []
   const window = makeWindow({ size, bytes: 1e9, rewind: (p) => void rewinds.push(p), now: () => 0 })
-  window.connected({ pipelined, window: 1000 })
+  window.connected({ pipelined })
   window.reading()
   return { window, rewinds }
 }
@@ -19,17 +19,6 @@ const refusedRow = (m: StoredMessage) => ({
 })
 
 describe("window", () => {
-  it("lets so many in flight as suits the broker, unless it is told how many", () => {
-    const roomOf = (size: number | undefined) => {
-      const window = makeWindow({ size, bytes: 1e9, rewind: () => {}, now: () => 0 })
-      const before = window.room()
-      window.connected({ pipelined: true, window: 7 })
-      window.admit(msg(1))
-      return [before, window.room()]
-    }
-    assert.deepStrictEqual(roomOf(undefined), [0, 6])
-    assert.deepStrictEqual(roomOf(3), [3, 2])
-  })
   it("a refusal settled while the relay has no lanes holds its key when they come back", () => {
     const { window } = make()
     const [m1, m2] = [msg(1), msg(2)]

@@ -16,7 +16,7 @@ export const activemq = (server: string, clientId: string | undefined): StompPro
   server,
   pipelined: false,
   elects: true,
-  window: 1000,
+  connections: 1,
   idHeader: undefined,
   // `wireFormat.maxFrameSize`, 100 MiB.
   silentLimit: 100 * 1024 * 1024,

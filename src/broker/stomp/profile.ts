@@ -42,7 +42,7 @@ const unknown = (server: string): StompProfile => ({
   server,
   pipelined: false,
   elects: false,
-  window: 1000,
+  connections: 1,
   idHeader: undefined,
   silentLimit: Number.POSITIVE_INFINITY,
   patience: Number.POSITIVE_INFINITY,

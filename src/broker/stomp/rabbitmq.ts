@@ -16,8 +16,8 @@ export const rabbitmq = (server: string): StompProfile => ({
   server,
   pipelined: true,
   elects: false,
-  // Its processes let 400 messages go before they wait for credit (`credit_flow_default_credit`): what comes far above that waits, and costs.
-  window: 500,
+  // A connection, its channel and its writer are a process each, and let 400 messages go before they wait for credit (`credit_flow_default_credit`).
+  connections: 2,
   idHeader: "amqp-message-id",
   // `stomp.max_frame_size`, 4 MiB, from 3.12 on: it only closes. Earlier the limit is `max_message_size`, which has words.
   silentLimit: 4 * 1024 * 1024,

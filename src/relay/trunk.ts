@@ -1,0 +1,125 @@
+/**
+ * The relay's connections to the broker as one: a broker that handles each connection in a process of its own takes more
+ * over several than over one.
+ *
+ * Everything of a lane, and so of a key, goes over the same connection, whose order is the key's. They live and end together.
+ */
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import type {
+  Broker,
+  BrokerConnection,
+  BrokerError,
+  BrokerProfile,
+  ConnectionEnd,
+  Outgoing,
+  Settlement,
+} from "../broker/broker.ts"
+import type { StoredMessage } from "../store/store.ts"
+
+/** Which connection was the first to end, and what it had been through. */
+export interface TrunkEnd extends ConnectionEnd {
+  /** Whether messages of this lane went over it. */
+  readonly carried: (lane: number) => boolean
+  /** It had a message confirmed. */
+  readonly confirmed: boolean
+  /** A refusal on it named what it was about. */
+  readonly named: boolean
+}
+
+export interface Trunk {
+  readonly profile: BrokerProfile
+  /** How many connections. */
+  readonly size: number
+  /** Sends in order, per lane; `settle` is called once per message, never before `send` returns. */
+  readonly send: (
+    messages: ReadonlyArray<StoredMessage>,
+    encode: (message: StoredMessage) => Outgoing,
+    settle: (message: StoredMessage, settlement: Settlement) => void,
+  ) => void
+  /** Resolves when all have ended, after every unsettled message was settled as `Lost`. */
+  readonly ended: Effect.Effect<TrunkEnd>
+  /** Ends all of them now and flushes nothing. */
+  readonly destroy: () => void
+}
+
+/** Milliseconds that the further connections may take: the relay goes on without those that do not come. */
+const PATIENCE = 1000
+
+/** Opens as many connections as suit the broker, one at least. They close with the scope, together. */
+export const openTrunk = Effect.fnUntraced(function* (broker: Broker["Service"]) {
+  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const connect = Scope.provide(broker.connect(), scope)
+  const first = yield* connect
+  const { connections } = first.profile
+  const further = yield* Effect.forEach(
+    Array.from({ length: connections - 1 }),
+    () =>
+      connect.pipe(
+        Effect.timeout(PATIENCE),
+        Effect.catch((error) => Effect.succeed(error)),
+      ),
+    { concurrency: "unbounded" },
+  )
+  const opened = further.filter((one) => "send" in one)
+  const [failure] = further.filter((one): one is BrokerError => !("send" in one))
+  if (failure !== undefined)
+    yield* Effect.logWarning("the broker gives fewer connections than suit it").pipe(
+      Effect.annotateLogs({ connections: opened.length + 1, wanted: connections, words: failure.message }),
+    )
+  return makeTrunk([first, ...opened])
+})
+
+interface Line {
+  readonly connection: BrokerConnection
+  confirmed: boolean
+  named: boolean
+}
+
+const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[]]): Trunk => {
+  const lines = connections.map((connection): Line => ({ connection, confirmed: false, named: false }))
+  const destroy = () => {
+    for (const connection of connections) connection.destroy()
+  }
+  const sendOver = (
+    line: Line,
+    messages: ReadonlyArray<StoredMessage>,
+    encode: (message: StoredMessage) => Outgoing,
+    settle: (message: StoredMessage, settlement: Settlement) => void,
+  ) =>
+    line.connection.send(messages.map(encode), (index, settlement) => {
+      if (settlement._tag === "Confirmed") line.confirmed = true
+      else if (settlement._tag === "Refused") line.named = true
+      settle(messages[index]!, settlement)
+    })
+  return {
+    profile: connections[0].profile,
+    size: connections.length,
+    send: (messages, encode, settle) => {
+      if (lines.length === 1) return sendOver(lines[0]!, messages, encode, settle)
+      const parts: StoredMessage[][] = lines.map(() => [])
+      for (const message of messages) parts[message.lane % lines.length]!.push(message)
+      for (const [at, part] of parts.entries())
+        if (part.length > 0) sendOver(lines[at]!, part, encode, settle)
+    },
+    ended: Effect.raceAllFirst(
+      lines.map((line, at) =>
+        Effect.map(
+          line.connection.ended,
+          (end): TrunkEnd => ({
+            ...end,
+            carried: (lane) => lane % lines.length === at,
+            confirmed: line.confirmed,
+            named: line.named,
+          }),
+        ),
+      ),
+    ).pipe(
+      Effect.tap(() => {
+        destroy()
+        return Effect.forEach(connections, ({ ended }) => ended, { discard: true })
+      }),
+    ),
+    destroy,
+  }
+}

@@ -1,0 +1,125 @@
+/** A relay whose broker takes more over several connections than over one. */
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Layer } from "effect"
+import { Broker, BrokerError, type Outgoing } from "../../src/broker/broker.ts"
+import { layerMemory as brokerMemory, MemoryBroker } from "../../src/broker/memory.ts"
+import { layerPolling } from "../../src/relay/wakeup.ts"
+import { layerMemory, MemoryOutbox } from "../../src/store/memory.ts"
+import { OutboxStore } from "../../src/store/store.ts"
+import { assertInOrder, firstArrivals } from "../support/arrivals.ts"
+import { eventually, startRelay } from "../support/relay.ts"
+
+const KEYS = 10
+
+/** A broker that asks for three connections and gives `most`; `sent` is what went over each. */
+const setup = (most = Number.POSITIVE_INFINITY) =>
+  Effect.gen(function* () {
+    const memory = yield* Layer.build(layerMemory)
+    const broker = yield* Layer.build(brokerMemory({ pipelined: true }))
+    const outbox = Context.get(memory, MemoryOutbox)
+    const faults = Context.get(broker, MemoryBroker)
+    const sent: Outgoing[][] = []
+    const cuts: Array<() => void> = []
+    const wanting = Broker.of({
+      connect: () =>
+        Effect.gen(function* () {
+          if (faults.connections() >= most)
+            return yield* new BrokerError({ reason: "unreachable", message: "connection limit reached" })
+          const connection = yield* Context.get(broker, Broker).connect()
+          const mine: Outgoing[] = []
+          sent.push(mine)
+          cuts.push(connection.destroy)
+          return {
+            ...connection,
+            profile: { ...connection.profile, connections: 3 },
+            send: (batch, settle) => {
+              mine.push(...batch)
+              connection.send(batch, settle)
+            },
+            ended: Effect.map(connection.ended, () => ({ reason: "outage", words: "cut" }) as const),
+          }
+        }),
+    })
+    const layer = Layer.mergeAll(
+      Layer.succeed(OutboxStore, Context.get(memory, OutboxStore)),
+      Layer.succeed(Broker, wanting),
+      layerPolling,
+    )
+    const write = Effect.fnUntraced(function* (from: number, to: number) {
+      for (let n = from; n < to; n++) {
+        const tx = yield* outbox.begin
+        yield* tx.append({ event: "e", destination: "/topic/t", body: String(n), key: `k${n % KEYS}` })
+        yield* tx.commit
+      }
+    })
+    const arrived = (count: number) =>
+      Effect.promise(() =>
+        eventually(async () => assert.strictEqual(firstArrivals(faults.accepted).ids.size, count)),
+      )
+    return { faults, layer, write, arrived, sent, cuts }
+  })
+
+const keysOf = (messages: ReadonlyArray<Outgoing>) =>
+  new Set(messages.map(({ headers }) => headers["outbox-key"]))
+
+describe("several connections", () => {
+  it.live("share the keys, each of which stays on its own", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived, sent } = yield* setup()
+      yield* write(0, 100)
+      const { lines } = yield* startRelay(layer)
+      yield* arrived(100)
+      yield* write(100, 200)
+      yield* arrived(200)
+      const keys = sent.map(keysOf)
+      assert.lengthOf(keys, 3)
+      for (const some of keys) assert.isAbove(some.size, 0)
+      assert.strictEqual(
+        keys.reduce((sum, { size }) => sum + size, 0),
+        KEYS,
+      )
+      assertInOrder(faults.accepted)
+      assert.strictEqual(
+        lines.find(({ text }) => text === "connected to the broker")?.annotations["connections"],
+        3,
+      )
+    }),
+  )
+
+  it.live("end together, and what was in flight on any comes again", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived, sent, cuts } = yield* setup()
+      yield* startRelay(layer)
+      yield* write(0, 50)
+      yield* arrived(50)
+      const release = faults.stall()
+      yield* write(50, 100)
+      yield* arrived(100)
+      cuts[1]!()
+      release()
+      yield* write(100, 150)
+      yield* arrived(150)
+      yield* Effect.promise(() => eventually(async () => assert.strictEqual(faults.connections(), 3)))
+      assert.lengthOf(sent, 6)
+      const again = new Set(sent.slice(3).flatMap((some) => some.map(({ body }) => Number(body))))
+      for (let n = 50; n < 150; n++) assert.isTrue(again.has(n), `${n} came again`)
+      assertInOrder(faults.accepted)
+    }),
+  )
+
+  it.live("that are not given are gone without, with a warning that says why", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived } = yield* setup(2)
+      yield* write(0, 100)
+      const { lines } = yield* startRelay(layer)
+      yield* arrived(100)
+      assertInOrder(faults.accepted)
+      const warning = lines.find(({ text }) => text === "the broker gives fewer connections than suit it")
+      assert.deepInclude(warning?.annotations, {
+        connections: 2,
+        wanted: 3,
+        words: "connection limit reached",
+      })
+    }),
+  )
+})
