@@ -8,6 +8,9 @@ import { openTrunk, type Trunk, type TrunkEnd } from "./trunk.ts"
 /** Pauses between attempts to connect, in milliseconds: at once, then ever longer, half a second at the most. */
 const PAUSES = [0, 50, 100, 200, 400, 500]
 
+/** All connections are used where this part of the window is in flight. */
+const CROWD = 10
+
 /** Connects again and again. Fails only when the very first answer of the broker is one that waiting does not change. */
 export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
   let failures = 0
@@ -18,7 +21,7 @@ export const connectionLoop = Effect.fnUntraced(function* (state: RelayState) {
     const since = state.now()
     const failed = yield* Effect.scoped(
       Effect.gen(function* () {
-        const trunk = yield* openTrunk(state.broker)
+        const trunk = yield* openTrunk(state.broker, state.settings.window / CROWD)
         everConnected = true
         begin(state, trunk)
         const { name, server } = trunk.profile

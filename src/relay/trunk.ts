@@ -2,7 +2,8 @@
  * The relay's connections to the broker as one: a broker that handles each connection in a process of its own takes more
  * over several than over one.
  *
- * Everything of a lane, and so of a key, goes over the same connection, whose order is the key's. They live and end together.
+ * While something of a lane is in flight all of it, and so all of a key, goes over the same connection, whose order is the
+ * key's. A trickle goes over the first alone, as more connections are more work for both sides. They end together.
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
@@ -15,11 +16,11 @@ import type {
   Outgoing,
   Settlement,
 } from "../broker/broker.ts"
-import type { StoredMessage } from "../store/store.ts"
+import { LANES, type StoredMessage } from "../store/store.ts"
 
 /** Which connection was the first to end, and what it had been through. */
 export interface TrunkEnd extends ConnectionEnd {
-  /** Whether messages of this lane went over it. */
+  /** Whether what was in flight of this lane went over it. */
   readonly carried: (lane: number) => boolean
   /** It had a message confirmed. */
   readonly confirmed: boolean
@@ -46,8 +47,11 @@ export interface Trunk {
 /** Milliseconds that the further connections may take: the relay goes on without those that do not come. */
 const PATIENCE = 1000
 
-/** Opens as many connections as suit the broker, one at least. They close with the scope, together. */
-export const openTrunk = Effect.fnUntraced(function* (broker: Broker["Service"]) {
+/**
+ * Opens as many connections as suit the broker, one at least. They close with the scope, together. `crowd`: with so many
+ * in flight, they all are used.
+ */
+export const openTrunk = Effect.fnUntraced(function* (broker: Broker["Service"], crowd: number) {
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const connect = Scope.provide(broker.connect(), scope)
   const first = yield* connect
@@ -67,7 +71,7 @@ export const openTrunk = Effect.fnUntraced(function* (broker: Broker["Service"])
     yield* Effect.logWarning("the broker gives fewer connections than suit it").pipe(
       Effect.annotateLogs({ connections: opened.length + 1, wanted: connections, words: failure.message }),
     )
-  return makeTrunk([first, ...opened])
+  return makeTrunk([first, ...opened], crowd)
 })
 
 interface Line {
@@ -76,8 +80,12 @@ interface Line {
   named: boolean
 }
 
-const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[]]): Trunk => {
+const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[]], crowd: number): Trunk => {
   const lines = connections.map((connection): Line => ({ connection, confirmed: false, named: false }))
+  /** In flight, of each lane and in all, and over which line a lane goes while it has some. */
+  const flying = new Int32Array(LANES)
+  const lineOf = new Int32Array(LANES)
+  let inFlight = 0
   const destroy = () => {
     for (const connection of connections) connection.destroy()
   }
@@ -90,15 +98,26 @@ const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[
     line.connection.send(messages.map(encode), (index, settlement) => {
       if (settlement._tag === "Confirmed") line.confirmed = true
       else if (settlement._tag === "Refused") line.named = true
-      settle(messages[index]!, settlement)
+      const message = messages[index]!
+      // What is lost may have arrived or not: nothing of its lane may pass it on another connection.
+      if (settlement._tag !== "Lost") {
+        flying[message.lane]!--
+        inFlight--
+      }
+      settle(message, settlement)
     })
   return {
     profile: connections[0].profile,
     size: connections.length,
     send: (messages, encode, settle) => {
-      if (lines.length === 1) return sendOver(lines[0]!, messages, encode, settle)
+      inFlight += messages.length
+      const used = inFlight < crowd ? 1 : lines.length
       const parts: StoredMessage[][] = lines.map(() => [])
-      for (const message of messages) parts[message.lane % lines.length]!.push(message)
+      for (const message of messages) {
+        const { lane } = message
+        if (flying[lane]!++ === 0) lineOf[lane] = lane % used
+        parts[lineOf[lane]!]!.push(message)
+      }
       for (const [at, part] of parts.entries())
         if (part.length > 0) sendOver(lines[at]!, part, encode, settle)
     },
@@ -108,7 +127,7 @@ const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[
           line.connection.ended,
           (end): TrunkEnd => ({
             ...end,
-            carried: (lane) => lane % lines.length === at,
+            carried: (lane) => lineOf[lane] === at,
             confirmed: line.confirmed,
             named: line.named,
           }),

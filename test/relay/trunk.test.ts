@@ -3,9 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { Broker, BrokerError, type Outgoing } from "../../src/broker/broker.ts"
 import { layerMemory as brokerMemory, MemoryBroker } from "../../src/broker/memory.ts"
+import { openTrunk } from "../../src/relay/trunk.ts"
 import { layerPolling } from "../../src/relay/wakeup.ts"
 import { layerMemory, MemoryOutbox } from "../../src/store/memory.ts"
-import { OutboxStore } from "../../src/store/store.ts"
+import { OutboxStore, type StoredMessage } from "../../src/store/store.ts"
 import { assertInOrder, firstArrivals } from "../support/arrivals.ts"
 import { eventually, startRelay } from "../support/relay.ts"
 
@@ -56,22 +57,30 @@ const setup = (most = Number.POSITIVE_INFINITY) =>
       Effect.promise(() =>
         eventually(async () => assert.strictEqual(firstArrivals(faults.accepted).ids.size, count)),
       )
-    return { faults, layer, write, arrived, sent, cuts }
+    return { broker: wanting, faults, layer, write, arrived, sent, cuts }
   })
 
+const stored = (id: string, lane: number) => ({ id, lane }) as StoredMessage
+const toWire = ({ id }: StoredMessage): Outgoing => ({
+  id,
+  destination: "/topic/t",
+  headers: {},
+  contentType: "text/plain",
+  body: id,
+})
 const keysOf = (messages: ReadonlyArray<Outgoing>) =>
   new Set(messages.map(({ headers }) => headers["outbox-key"]))
 
 describe("several connections", () => {
-  it.live("share the keys, each of which stays on its own", () =>
+  it.live("share the keys of a crowd, each of which stays on its own", () =>
     Effect.gen(function* () {
       const { faults, layer, write, arrived, sent } = yield* setup()
-      yield* write(0, 100)
+      yield* write(0, 300)
+      const release = faults.stall()
       const { lines } = yield* startRelay(layer)
-      yield* arrived(100)
-      yield* write(100, 200)
-      yield* arrived(200)
+      yield* arrived(300)
       const keys = sent.map(keysOf)
+      release()
       assert.lengthOf(keys, 3)
       for (const some of keys) assert.isAbove(some.size, 0)
       assert.strictEqual(
@@ -83,6 +92,22 @@ describe("several connections", () => {
         lines.find(({ text }) => text === "connected to the broker")?.annotations["connections"],
         3,
       )
+    }),
+  )
+
+  it.live("leave a trickle to the first", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived, sent } = yield* setup()
+      yield* startRelay(layer)
+      for (let n = 0; n < 30; n++) {
+        yield* write(n, n + 1)
+        yield* arrived(n + 1)
+      }
+      assert.deepStrictEqual(
+        sent.map(({ length }) => length),
+        [30, 0, 0],
+      )
+      assertInOrder(faults.accepted)
     }),
   )
 
@@ -104,6 +129,29 @@ describe("several connections", () => {
       const again = new Set(sent.slice(3).flatMap((some) => some.map(({ body }) => Number(body))))
       for (let n = 50; n < 150; n++) assert.isTrue(again.has(n), `${n} came again`)
       assertInOrder(faults.accepted)
+    }),
+  )
+
+  it.live("let nothing pass what was lost on one of them, before they have all ended", () =>
+    Effect.gen(function* () {
+      const { broker, faults, cuts } = yield* setup()
+      const trunk = yield* openTrunk(broker, 4)
+      faults.stall()
+      const settled: string[] = []
+      const send = (name: string, ...lanes: ReadonlyArray<number>) =>
+        trunk.send(
+          lanes.map((lane) => stored(`${name} of ${lane}`, lane)),
+          toWire,
+          ({ id }, { _tag }) => settled.push(`${id}: ${_tag}`),
+        )
+      send("first", 0, 1, 2, 4)
+      yield* Effect.promise(() => eventually(async () => assert.lengthOf(faults.accepted, 4)))
+      cuts[1]!()
+      send("second", 1)
+      send("second", 0)
+      yield* Effect.promise(() => eventually(async () => assert.lengthOf(faults.accepted, 5)))
+      assert.deepStrictEqual(settled, ["first of 1: Lost", "first of 4: Lost", "second of 1: Lost"])
+      assert.strictEqual(faults.accepted[4]?.id, "second of 0")
     }),
   )
 
