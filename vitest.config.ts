@@ -20,7 +20,7 @@ if (!("groupBy" in Map)) {
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/outages/**"],
+    exclude: ["test/outages/**", "test/model/mutants.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
     testTimeout: 60_000,
     hookTimeout: 120_000,
