@@ -3,5 +3,10 @@ import base from "./vitest.config.ts"
 
 export default {
   ...base,
-  test: { ...base.test, include: ["test/outages/**/*.test.ts", "test/model/mutants.test.ts"], exclude: [], fileParallelism: false },
+  test: {
+    ...base.test,
+    include: ["test/outages/**/*.test.ts", "test/model/mutants.test.ts"],
+    exclude: [],
+    fileParallelism: false,
+  },
 }
