@@ -7,14 +7,14 @@
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
-import type {
-  Broker,
-  BrokerConnection,
+import {
+  type Broker,
+  type BrokerConnection,
   BrokerError,
-  BrokerProfile,
-  ConnectionEnd,
-  Outgoing,
-  Settlement,
+  type BrokerProfile,
+  type ConnectionEnd,
+  type Outgoing,
+  type Settlement,
 } from "../broker/broker.ts"
 import { LANES, type StoredMessage } from "../store/store.ts"
 
@@ -60,16 +60,20 @@ export const openTrunk = Effect.fnUntraced(function* (broker: Broker["Service"],
     Array.from({ length: connections - 1 }),
     () =>
       connect.pipe(
-        Effect.timeout(PATIENCE),
-        Effect.catch((error) => Effect.succeed(error)),
+        Effect.timeoutOrElse({
+          duration: PATIENCE,
+          orElse: () =>
+            Effect.fail(new BrokerError({ reason: "timeout", message: `no answer within ${PATIENCE} ms` })),
+        }),
+        Effect.catch(({ message }) => Effect.succeed(message)),
       ),
     { concurrency: "unbounded" },
   )
-  const opened = further.filter((one) => "send" in one)
-  const [failure] = further.filter((one): one is BrokerError => !("send" in one))
-  if (failure !== undefined)
+  const opened = further.filter((one) => typeof one !== "string")
+  const [words] = further.filter((one) => typeof one === "string")
+  if (words !== undefined)
     yield* Effect.logWarning("the broker gives fewer connections than suit it").pipe(
-      Effect.annotateLogs({ connections: opened.length + 1, wanted: connections, words: failure.message }),
+      Effect.annotateLogs({ connections: opened.length + 1, wanted: connections, words }),
     )
   return makeTrunk([first, ...opened], crowd)
 })

@@ -12,8 +12,10 @@ import { eventually, startRelay } from "../support/relay.ts"
 
 const KEYS = 10
 
+const limited = Effect.fail(new BrokerError({ reason: "unreachable", message: "connection limit reached" }))
+
 /** A broker that asks for three connections and gives `most`; `sent` is what went over each. */
-const setup = (most = Number.POSITIVE_INFINITY) =>
+const setup = (most = Number.POSITIVE_INFINITY, beyond: Effect.Effect<never, BrokerError> = limited) =>
   Effect.gen(function* () {
     const memory = yield* Layer.build(layerMemory)
     const broker = yield* Layer.build(brokerMemory({ pipelined: true }))
@@ -24,8 +26,7 @@ const setup = (most = Number.POSITIVE_INFINITY) =>
     const wanting = Broker.of({
       connect: () =>
         Effect.gen(function* () {
-          if (faults.connections() >= most)
-            return yield* new BrokerError({ reason: "unreachable", message: "connection limit reached" })
+          if (faults.connections() >= most) return yield* beyond
           const connection = yield* Context.get(broker, Broker).connect()
           const mine: Outgoing[] = []
           sent.push(mine)
@@ -155,9 +156,12 @@ describe("several connections", () => {
     }),
   )
 
-  it.live("that are not given are gone without, with a warning that says why", () =>
+  it.live.each([
+    [limited, "connection limit reached"],
+    [Effect.never, "no answer within 1000 ms"],
+  ] as const)("that are not given are gone without, with a warning that says why", ([beyond, words]) =>
     Effect.gen(function* () {
-      const { faults, layer, write, arrived } = yield* setup(2)
+      const { faults, layer, write, arrived } = yield* setup(2, beyond)
       yield* write(0, 100)
       const { lines } = yield* startRelay(layer)
       yield* arrived(100)
@@ -166,7 +170,7 @@ describe("several connections", () => {
       assert.deepInclude(warning?.annotations, {
         connections: 2,
         wanted: 3,
-        words: "connection limit reached",
+        words,
       })
     }),
   )
