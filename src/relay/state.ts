@@ -66,8 +66,6 @@ export interface RelayState {
   lastReceiptAt: number
   /** `lastReceiptAt` is of this very moment. */
   hearing: boolean
-  /** When the latest sent of the confirmed messages was sent. */
-  newestConfirmedSentAt: number
   unblockedAt: number
   draining: boolean
   /** The reader waits for room for so many messages; 0 when it waits for messages. */
@@ -124,7 +122,6 @@ export const makeState = Effect.fnUntraced(function* (
     brokerServer: undefined,
     lastReceiptAt: Number.NEGATIVE_INFINITY,
     hearing: false,
-    newestConfirmedSentAt: Number.NEGATIVE_INFINITY,
     unblockedAt: Number.NEGATIVE_INFINITY,
     draining: false,
     hunger: 0,
@@ -171,12 +168,12 @@ export const send = (state: RelayState, messages: ReadonlyArray<StoredMessage>):
   }
   const connection = state.connection
   if (connection === undefined) return false
-  const sentAt = state.now()
   const { djangoHeaders } = state.settings
   connection.send(
     messages,
+    state.now(),
     (message) => toOutgoing(message, djangoHeaders),
-    (message, settlement) => onSettlement(state, message, settlement, sentAt),
+    (message, settlement) => onSettlement(state, message, settlement),
   )
   return true
 }
@@ -193,15 +190,9 @@ export const toOutgoing = (message: StoredMessage, django: boolean): Outgoing =>
   }
 }
 
-const onSettlement = (
-  state: RelayState,
-  message: StoredMessage,
-  settlement: Settlement,
-  sentAt: number,
-): void => {
+const onSettlement = (state: RelayState, message: StoredMessage, settlement: Settlement): void => {
   if (settlement._tag === "Confirmed") {
     if (!state.hearing) hear(state)
-    if (sentAt > state.newestConfirmedSentAt) state.newestConfirmedSentAt = sentAt
     if (state.brokerState === "blocked") {
       state.brokerState = "connected"
       state.unblockedAt = state.lastReceiptAt

@@ -32,12 +32,15 @@ export interface Trunk {
   readonly profile: BrokerProfile
   /** How many connections. */
   readonly size: number
-  /** Sends in order, per lane; `settle` is called once per message, never before `send` returns. */
+  /** Sends in order, per lane; `settle` is called once per message, never before `send` returns. `at`: the time. */
   readonly send: (
     messages: ReadonlyArray<StoredMessage>,
+    at: number,
     encode: (message: StoredMessage) => Outgoing,
     settle: (message: StoredMessage, settlement: Settlement) => void,
   ) => void
+  /** When the latest sent of the confirmed messages was sent, over the connection of this lane or over any. */
+  readonly newestConfirmed: (lane?: number) => number
   /** Resolves when all have ended, after every unsettled message was settled as `Lost`. */
   readonly ended: Effect.Effect<TrunkEnd>
   /** Ends all of them now and flushes nothing. */
@@ -80,12 +83,15 @@ export const openTrunk = Effect.fnUntraced(function* (broker: Broker["Service"],
 
 interface Line {
   readonly connection: BrokerConnection
-  confirmed: boolean
+  /** When the latest sent of its confirmed messages was sent. */
+  newestConfirmed: number
   named: boolean
 }
 
 const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[]], crowd: number): Trunk => {
-  const lines = connections.map((connection): Line => ({ connection, confirmed: false, named: false }))
+  const lines = connections.map(
+    (connection): Line => ({ connection, newestConfirmed: Number.NEGATIVE_INFINITY, named: false }),
+  )
   /** In flight, of each lane and in all, and over which line a lane goes while it has some. */
   const flying = new Int32Array(LANES)
   const lineOf = new Int32Array(LANES)
@@ -96,11 +102,12 @@ const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[
   const sendOver = (
     line: Line,
     messages: ReadonlyArray<StoredMessage>,
+    at: number,
     encode: (message: StoredMessage) => Outgoing,
     settle: (message: StoredMessage, settlement: Settlement) => void,
   ) =>
     line.connection.send(messages.map(encode), (index, settlement) => {
-      if (settlement._tag === "Confirmed") line.confirmed = true
+      if (settlement._tag === "Confirmed") line.newestConfirmed = Math.max(line.newestConfirmed, at)
       else if (settlement._tag === "Refused") line.named = true
       const message = messages[index]!
       // What is lost may have arrived or not: nothing of its lane may pass it on another connection.
@@ -113,7 +120,11 @@ const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[
   return {
     profile: connections[0].profile,
     size: connections.length,
-    send: (messages, encode, settle) => {
+    newestConfirmed: (lane) =>
+      lane === undefined
+        ? Math.max(...lines.map(({ newestConfirmed }) => newestConfirmed))
+        : lines[lineOf[lane]!]!.newestConfirmed,
+    send: (messages, at, encode, settle) => {
       inFlight += messages.length
       const used = inFlight < crowd ? 1 : lines.length
       const parts: StoredMessage[][] = lines.map(() => [])
@@ -122,17 +133,17 @@ const makeTrunk = (connections: readonly [BrokerConnection, ...BrokerConnection[
         if (flying[lane]!++ === 0) lineOf[lane] = lane % used
         parts[lineOf[lane]!]!.push(message)
       }
-      for (const [at, part] of parts.entries())
-        if (part.length > 0) sendOver(lines[at]!, part, encode, settle)
+      for (const [index, part] of parts.entries())
+        if (part.length > 0) sendOver(lines[index]!, part, at, encode, settle)
     },
     ended: Effect.raceAllFirst(
-      lines.map((line, at) =>
+      lines.map((line, index) =>
         Effect.map(
           line.connection.ended,
           (end): TrunkEnd => ({
             ...end,
-            carried: (lane) => lineOf[lane] === at,
-            confirmed: line.confirmed,
+            carried: (lane) => lineOf[lane] === index,
+            confirmed: line.newestConfirmed !== Number.NEGATIVE_INFINITY,
             named: line.named,
           }),
         ),

@@ -108,29 +108,38 @@ const othersPass = Effect.fnUntraced(function* (state: RelayState) {
   const since = state.now()
   while (state.now() - since < OTHERS_MILLIS) {
     if (connection === undefined || state.connection !== connection) return false
-    if (state.newestConfirmedSentAt > since) return true
+    if (connection.newestConfirmed() > since) return true
     yield* Effect.sleep(20)
   }
   return false
 })
 
+/** After such a part of the limit what was overtaken counts as silent: a broker that was blocked answers out of order. */
+const GRACE = 5
+
 /**
- * No receipt within the limit: when a message sent later has been confirmed, the silent one's destination is in trouble;
- * when none has, the broker is blocked (RabbitMQ does so under a resource alarm, for minutes, heart-beats going on).
+ * No receipt within the limit: when a message sent later over the same connection has been confirmed, and nothing came for
+ * some time more, the silent one's destination is in trouble; when none has, the broker is blocked (RabbitMQ does so under
+ * a resource alarm, for minutes, heart-beats going on, with one connection sooner than with another).
  */
 const lookForSilence = (state: RelayState): void => {
+  const { connection } = state
+  if (connection === undefined) return
   const limit = state.settings.receiptMillis
   const now = state.now()
   let silent = false
-  for (const { message, sentAt } of [...state.window.flights.values()]) {
+  for (const flight of [...state.window.flights.values()]) {
+    const { message, sentAt } = flight
     if (now - Math.max(sentAt, state.unblockedAt) < limit) continue
     if (!state.window.flights.has(message.position)) continue
     silent = true
-    if (state.newestConfirmedSentAt > sentAt)
-      apply(state, message, {
-        _tag: "Silent",
-        words: `no receipt from ${message.destination} within ${limit} ms while others get theirs`,
-      })
+    if (connection.newestConfirmed(message.lane) <= sentAt) continue
+    flight.overtakenAt ??= now
+    if (now - flight.overtakenAt < limit / GRACE) continue
+    apply(state, message, {
+      _tag: "Silent",
+      words: `no receipt from ${message.destination} within ${limit} ms while others get theirs`,
+    })
   }
   if (silent && state.brokerState === "connected" && now - state.lastReceiptAt >= limit) {
     state.brokerState = "blocked"

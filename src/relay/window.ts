@@ -16,6 +16,8 @@ import { makeSuspects } from "./suspects.ts"
 export interface Flight {
   readonly message: StoredMessage
   readonly sentAt: number
+  /** When it was first seen that its receipt is late while one of a message sent later, on the same connection, has come. */
+  overtakenAt?: number
   /** Without one the message holds nobody and nobody holds it. */
   readonly key: KeyState | undefined
 }

@@ -103,7 +103,8 @@ export const runCell = async (
       excused: lab.excused,
     }
     const verdict = check(history)
-    const repeatsBound = lab.relays.reduce((sum, { frames }) => sum + frames.cutOff(), unrecorded)
+    const cutOff = await Promise.all(lab.relays.map(({ frames }) => frames.cutOff()))
+    const repeatsBound = cutOff.reduce((sum, count) => sum + count, unrecorded)
     for (const name of ["lost", "invented", "effectsNotOne", "orderBroken"] as const)
       if (verdict[name].length > 0) faults.push(`${name}: ${verdict[name].slice(0, 5).join("; ")}`)
     if (verdict.repeats > (cell.fault.noRepeats === true ? 0 : repeatsBound))

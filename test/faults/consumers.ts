@@ -28,7 +28,7 @@ export interface ConsumerUnitOptions {
 
 export const startConsumerUnit = async (options: ConsumerUnitOptions): Promise<ConsumerUnit> => {
   const { databaseUrl, brokerUrl, destination, handler, env } = options
-  const frames = watchFrames()
+  const frames = watchFrames(async () => 0)
   const broker = await startProxy(portOf(brokerUrl), { tap: frames.tap })
   const processes: ConsumerProcess[] = []
   const start = () => {

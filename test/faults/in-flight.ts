@@ -11,8 +11,8 @@ export interface InFlight {
   readonly exposed: () => ReadonlyArray<string>
   /** The process behind the link is no more, or as good as that: its connections count no more. */
   readonly abandon: () => void
-  /** Messages that were in flight when a connection ended, of all that have: so many may come again. */
-  readonly cutOff: () => number
+  /** Messages that were in flight, or confirmed and not recorded, when a connection ended, of all that have: so many may come again. */
+  readonly cutOff: () => Promise<number>
   /** When the last confirmation, or the last acknowledgement, passed. */
   readonly lastAt: () => number
   /** SENDs that have passed. */
@@ -22,20 +22,23 @@ export interface InFlight {
 /** So many confirmed ids are kept: more than a window. */
 const KEPT = 3000
 
-export const watchFrames = (): InFlight => {
+/** `unrecorded`: how many of these messages the database does not show as published now. */
+export const watchFrames = (unrecorded: (ids: ReadonlyArray<string>) => Promise<number>): InFlight => {
   const links = new Set<Connection>()
-  const confirmed: string[] = []
+  const cuts: Array<Promise<number>> = []
   let lastAt = 0
   let sent = 0
-  let cutOff = 0
-  const confirm = (ids: ReadonlyArray<string>) => {
+  const confirm = ({ confirmed }: Connection, ids: ReadonlyArray<string>) => {
     lastAt = monotonic()
     confirmed.push(...ids)
     if (confirmed.length > 2 * KEPT) confirmed.splice(0, confirmed.length - KEPT)
   }
+  /** While the database is away nobody knows; the faults that take it away count for themselves. */
+  const cut = async (inFlight: ReadonlyArray<string>, confirmed: ReadonlyArray<string>) =>
+    inFlight.length + (confirmed.length === 0 ? 0 : await unrecorded(confirmed).catch(() => 0))
   return {
     tap: () => {
-      const link: Connection = { waiting: new Map(), transactions: new Map(), deliveries: 0 }
+      const link: Connection = { waiting: new Map(), transactions: new Map(), confirmed: [], deliveries: 0 }
       links.add(link)
       const up = frames((command, header) => {
         if (command === "SEND") {
@@ -59,14 +62,13 @@ export const watchFrames = (): InFlight => {
         const receipt = header("receipt-id") ?? ""
         const ids = link.waiting.get(receipt)
         link.waiting.delete(receipt)
-        if (ids !== undefined) confirm(ids)
+        if (ids !== undefined) confirm(link, ids)
       })
       return {
         up,
         down,
         end: () => {
-          links.delete(link)
-          cutOff += idsOf(link).length
+          if (links.delete(link)) cuts.push(cut(idsOf(link), link.confirmed))
         },
       }
     },
@@ -75,15 +77,9 @@ export const watchFrames = (): InFlight => {
       for (const link of links) count += idsOf(link).length + Math.max(0, link.deliveries)
       return count
     },
-    exposed: () => [...[...links].flatMap(idsOf), ...confirmed],
-    abandon: () => {
-      for (const link of links) {
-        link.waiting.clear()
-        link.transactions.clear()
-      }
-      links.clear()
-    },
-    cutOff: () => cutOff,
+    exposed: () => [...links].flatMap((link) => [...idsOf(link), ...link.confirmed]),
+    abandon: () => links.clear(),
+    cutOff: async () => (await Promise.all(cuts)).reduce((sum, count) => sum + count, 0),
     lastAt: () => lastAt,
     sent: () => sent,
   }
@@ -93,6 +89,8 @@ interface Connection {
   /** Ids by the receipt that will confirm them. */
   readonly waiting: Map<string, ReadonlyArray<string>>
   readonly transactions: Map<string, ReadonlyArray<string>>
+  /** Confirmed lately. */
+  readonly confirmed: string[]
   deliveries: number
 }
 

@@ -89,7 +89,13 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number, rate:
     const relays: RelayUnit[] = []
     for (let number = 0; number < cell.relays; number++) {
       const env = fault.relayEnv?.(number, broker) ?? {}
-      const relay = await startRelayUnit({ name: `relay-${number}`, databaseUrl, brokerUrl: broker.url, env })
+      const relay = await startRelayUnit({
+        name: `relay-${number}`,
+        databaseUrl,
+        brokerUrl: broker.url,
+        env,
+        unrecorded: (ids) => unrecordedOf(sql, ids),
+      })
       closing.push(relay.close)
       relays.push(relay)
     }

@@ -29,11 +29,13 @@ export interface RelayUnitOptions {
   readonly databaseUrl: string
   readonly brokerUrl: string
   readonly env: Readonly<Record<string, string>>
+  /** How many of these messages are not recorded as published. */
+  readonly unrecorded: (ids: ReadonlyArray<string>) => Promise<number>
 }
 
 export const startRelayUnit = async (options: RelayUnitOptions): Promise<RelayUnit> => {
   const { name, databaseUrl, brokerUrl, env } = options
-  const frames = watchFrames()
+  const frames = watchFrames(options.unrecorded)
   const broker = await startProxy(portOf(brokerUrl), { tap: frames.tap })
   const database = await startProxy(portOf(databaseUrl))
   const processes: RelayProcess[] = []

@@ -133,6 +133,48 @@ describe("several connections", () => {
     }),
   )
 
+  it.live("accuse no destination when one of them confirms nothing and the others go on", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived, sent } = yield* setup()
+      yield* write(0, 300)
+      const release = faults.stall((message) => sent[1]!.includes(message))
+      const { lines } = yield* startRelay(layer, { receiptTimeout: "200 millis" })
+      for (let n = 300; n < 500; n += KEYS) {
+        yield* write(n, n + KEYS)
+        yield* Effect.sleep(30)
+      }
+      yield* arrived(500)
+      release()
+      assert.isAbove(sent[1]!.length, 0)
+      assert.isFalse(lines.some(({ text }) => text === "destination held"))
+      assert.lengthOf(faults.accepted, 500)
+      assertInOrder(faults.accepted)
+    }),
+  )
+
+  it.live("accuse no destination when a broker that was blocked answers out of order", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived } = yield* setup()
+      const [first, late, last] = ["0", "1", "2"].map((body) =>
+        faults.stall((message) => message.body === body),
+      )
+      const { lines } = yield* startRelay(layer, { receiptTimeout: "3 seconds" })
+      yield* write(0, 2)
+      yield* arrived(2)
+      yield* write(2, 3)
+      yield* arrived(3)
+      yield* Effect.sleep(2000)
+      first!()
+      yield* Effect.sleep(1100)
+      last!()
+      yield* Effect.sleep(250)
+      late!()
+      yield* Effect.sleep(600)
+      assert.isFalse(lines.some(({ text }) => text === "destination held"))
+      assert.lengthOf(faults.accepted, 3)
+    }),
+  )
+
   it.live("let nothing pass what was lost on one of them, before they have all ended", () =>
     Effect.gen(function* () {
       const { broker, faults, cuts } = yield* setup()
@@ -142,6 +184,7 @@ describe("several connections", () => {
       const send = (name: string, ...lanes: ReadonlyArray<number>) =>
         trunk.send(
           lanes.map((lane) => stored(`${name} of ${lane}`, lane)),
+          0,
           toWire,
           ({ id }, { _tag }) => settled.push(`${id}: ${_tag}`),
         )
