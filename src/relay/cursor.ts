@@ -68,13 +68,13 @@ export const makeCursor = (floor: number): Cursor => {
     absorb: ({ seen, full }) => {
       const behind = start < cursor
       const last = seen.at(-1)?.position ?? 0
-      for (const { position } of seen) {
+      for (const { position, missing } of seen) {
         if (position <= cursor) {
           close(position)
           continue
         }
-        if (position > cursor + 1)
-          gaps.push({ low: cursor + 1, high: position - 1, writers: undefined, ended: false })
+        if (missing > 0)
+          gaps.push({ low: position - missing, high: position - 1, writers: undefined, ended: false })
         cursor = position
       }
       gaps = gaps.filter((gap) => !(looking.has(gap) && (!full || gap.high <= last)))

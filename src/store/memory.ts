@@ -186,14 +186,20 @@ const make = (): { store: OutboxStore["Service"]; outbox: MemoryOutbox["Service"
               : row.position > pass.cursor),
         )
         const seen: Seen[] = []
-        let bytes = 0
-        for (const row of found.slice(0, pass.limit)) {
-          if (bytes >= pass.bytes) break
+        let [bytes, hits, before] = [0, 0, pass.cursor]
+        for (const [index, row] of found.entries()) {
           const message = taken(row) ? toMessage(row, now) : undefined
+          if (bytes >= pass.bytes || (message !== undefined && hits === pass.limit))
+            return { seen, full: true }
           bytes += message?.body.length ?? 0
-          seen.push({ position: row.position, message })
+          if (message !== undefined) hits++
+          const { position } = row
+          const missing = Math.max(0, position - before - 1)
+          before = Math.max(before, position)
+          if (message !== undefined || missing > 0 || position <= pass.cursor || index === found.length - 1)
+            seen.push({ position, missing, message })
         }
-        return { seen, full: seen.length < found.length || seen.length >= pass.limit }
+        return { seen, full: false }
       }),
 
     writers: Effect.sync(() => new Set(open.keys())),

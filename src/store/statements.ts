@@ -16,6 +16,9 @@ import {
   type Verdict,
 } from "./store.ts"
 
+/** A pass looks at so many times its limit of positions at the most, however few lanes it is for. */
+const MOST_REACH = 16
+
 /** Statements on the tables of `schema`, each prepared once a connection. */
 export const makeStatements = (sql: Sql, schema: string) => {
   const quoted = quoteSchema(schema)
@@ -29,18 +32,27 @@ export const makeStatements = (sql: Sql, schema: string) => {
   const generated = sql.unsafe("key = m.key")
   const lanesOf = (pass: Pass) => sql`(${maskOf(pass.lanes)}::bigint >> m.lane) & 1 = 1`
 
-  /** Gives the messages among `candidates` (rows of the table with `taken`), as many as the pass's bytes allow. */
+  /** Positions that a pass looks at, at the most: as many as have its limit of messages in the pass's share of the lanes. */
+  const reachOf = (pass: Pass) => Math.ceil(pass.limit * Math.min(MOST_REACH, LANES / pass.lanes.length))
+
+  /** Gives the messages among `candidates` (rows of the table with `taken`), as many as the pass's limits allow. */
   const cut = async (pass: Pass, candidates: ReturnType<Sql>): Promise<PassResult> => {
-    const rows = await sql<(Partial<MessageRow> & { position: string; spent: true | null })[]>`
-      SELECT w.position, nullif(w.total >= ${pass.bytes}::bigint, false) AS spent,
+    const rows = await sql<
+      (Partial<MessageRow> & { position: string; missing: string | null; last: string | null })[]
+    >`
+      SELECT w.position, nullif(w.missing, 0) AS missing, CASE WHEN w.final THEN w.nth END AS last,
              ${sql.unsafe(messageColumns("w", "w.taken"))}
       FROM (
-        SELECT c.*, b.size, sum(b.size) OVER (ORDER BY c.position ROWS UNBOUNDED PRECEDING) AS total
+        SELECT c.*, b.size, sum(b.size) OVER o AS total, count(*) FILTER (WHERE c.taken) OVER o AS hits,
+               row_number() OVER o AS nth, lead(c.position) OVER o IS NULL AS final,
+               greatest(0, c.position - 1 - greatest(lag(c.position) OVER o, ${pass.cursor}::bigint)) AS missing
         FROM (${candidates}) c
         CROSS JOIN LATERAL (
           SELECT CASE WHEN c.taken THEN coalesce(octet_length(c.body), octet_length(c.body_bytes)) ELSE 0 END AS size) b
+        WINDOW o AS (ORDER BY c.position ROWS UNBOUNDED PRECEDING)
       ) w
-      WHERE w.total - w.size < ${pass.bytes}::bigint
+      WHERE w.total - w.size < ${pass.bytes}::bigint AND w.hits <= ${pass.limit}::int
+        AND (w.taken OR w.missing > 0 OR w.final OR w.position <= ${pass.cursor}::bigint)
       ORDER BY w.position`
     const toMessage = messageReader()
     const seen: PassResult["seen"][number][] = []
@@ -50,9 +62,11 @@ export const makeStatements = (sql: Sql, schema: string) => {
       // Behind the cursor, what has appeared in a gap may be found as ready, too.
       if (position === last) continue
       last = position
-      seen.push({ position, message: row.lane === null ? undefined : toMessage(row as MessageRow) })
+      const message = row.lane === null ? undefined : toMessage(row as MessageRow)
+      seen.push({ position, missing: Number(row.missing ?? 0), message })
     }
-    return { seen, full: rows.length >= pass.limit || rows.at(-1)?.spent === true }
+    const final = rows.at(-1)?.last
+    return { seen, full: rows.length > 0 && (final == null || Number(final) >= reachOf(pass)) }
   }
 
   /** What `candidates` gives and, in the same snapshot, the positions that have appeared in gaps, in whatever state and lane. */
@@ -66,8 +80,8 @@ export const makeStatements = (sql: Sql, schema: string) => {
                       ${list(pass.gaps.map((gap) => gap.high))}::text::bigint[]) AS g(low, high)
           CROSS JOIN LATERAL (
             SELECT * FROM ${messages} i WHERE i.position BETWEEN g.low AND g.high
-            ORDER BY i.position LIMIT ${pass.limit}::int) m)
-        ORDER BY position LIMIT ${pass.limit}::int`
+            ORDER BY i.position LIMIT ${reachOf(pass)}::int) m)
+        ORDER BY position LIMIT ${reachOf(pass)}::int`
 
   return {
     /** How positions are drawn: only without a cache do they follow the order of the draws. */
@@ -144,7 +158,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
           WHERE relay_id = ${relay}::uuid AND lane = ANY(${list(which)}::text::smallint[])`
     },
 
-    /** Above the cursor: every position, whoever's it is, so that what is missing in between is known. */
+    /** Above the cursor every position counts, whoever's it is, so that what is missing in between is known. */
     readNew: (pass: Pass): Promise<PassResult> =>
       cut(
         pass,
@@ -153,7 +167,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
           sql`
           SELECT m.*, ${ready} AND ${lanesOf(pass)} AS taken
           FROM ${messages} m WHERE m.position > ${pass.cursor}::bigint
-          ORDER BY m.position LIMIT ${pass.limit}::int`,
+          ORDER BY m.position LIMIT ${reachOf(pass)}::int`,
         ),
       ),
 
@@ -167,7 +181,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
           SELECT m.*, true AS taken FROM ${messages} m
           WHERE m.position > ${pass.from}::bigint AND m.position <= ${pass.cursor}::bigint
             AND ${ready} AND ${lanesOf(pass)}
-          ORDER BY m.position LIMIT ${pass.limit}::int`,
+          ORDER BY m.position LIMIT ${reachOf(pass)}::int`,
         ),
       ),
 

@@ -42,7 +42,7 @@ export interface Pass {
   readonly from: number
   readonly cursor: number
   readonly gaps: ReadonlyArray<Range>
-  /** Positions at the most. */
+  /** Messages at the most. */
   readonly limit: number
   /** Bytes of bodies at the most, one message in any case. */
   readonly bytes: number
@@ -51,11 +51,16 @@ export interface Pass {
 /** A position that exists; with its message where it is ready and in one of the pass's lanes. */
 export interface Seen {
   readonly position: number
+  /** So many positions right before it, and above the pass's cursor, do not exist. */
+  readonly missing: number
   readonly message: StoredMessage | undefined
 }
 
 export interface PassResult {
-  /** In order of position, none twice. */
+  /**
+   * In order of position, none twice. Above the cursor a position without a message may be left out unless some are missing
+   * before it or the pass ended with it.
+   */
   readonly seen: ReadonlyArray<Seen>
   /** A limit cut the pass short: nothing is known about positions above the last one. */
   readonly full: boolean

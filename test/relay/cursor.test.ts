@@ -3,8 +3,17 @@ import { makeCursor } from "../../src/relay/cursor.ts"
 import type { PassResult } from "../../src/store/store.ts"
 import { random } from "../support/random.ts"
 
-const seen = (...positions: number[]): PassResult => ({
-  seen: positions.map((position) => ({ position, message: undefined })),
+/** A pass of a cursor here that saw these positions. */
+const seenFrom = (cursor: number, positions: ReadonlyArray<number>): PassResult["seen"] => {
+  let before = cursor
+  return positions.map((position) => {
+    const missing = Math.max(0, position - before - 1)
+    before = Math.max(before, position)
+    return { position, missing, message: undefined }
+  })
+}
+const seen = (cursor: number, ...positions: number[]): PassResult => ({
+  seen: seenFrom(cursor, positions),
   full: false,
 })
 const none = new Set<string>()
@@ -13,7 +22,7 @@ describe("cursor", () => {
   it("remembers what it has not seen below the highest position", () => {
     const cursor = makeCursor(0)
     cursor.begin()
-    cursor.absorb(seen(2, 3, 7))
+    cursor.absorb(seen(0, 2, 3, 7))
     assert.deepStrictEqual(cursor.begin(), {
       from: 7,
       cursor: 7,
@@ -22,7 +31,7 @@ describe("cursor", () => {
         { low: 4, high: 6 },
       ],
     })
-    cursor.absorb(seen(5, 9))
+    cursor.absorb(seen(7, 5, 9))
     assert.deepStrictEqual(cursor.begin().gaps, [
       { low: 1, high: 1 },
       { low: 4, high: 4 },
@@ -35,16 +44,16 @@ describe("cursor", () => {
   it("forgets a gap after its writers have ended and one more pass has looked", () => {
     const cursor = makeCursor(0)
     cursor.begin()
-    cursor.absorb(seen(2))
+    cursor.absorb(seen(0, 2))
     cursor.observe(new Set(["a", "b"]))
     cursor.observe(new Set(["b"]))
     cursor.begin()
-    cursor.absorb(seen())
+    cursor.absorb(seen(0))
     assert.isTrue(cursor.uncertain())
     cursor.observe(new Set(["c"]))
     assert.strictEqual(cursor.floor(), 0)
     assert.lengthOf(cursor.begin().gaps, 1)
-    cursor.absorb(seen())
+    cursor.absorb(seen(0))
     assert.lengthOf(cursor.begin().gaps, 0)
     assert.strictEqual(cursor.floor(), 2)
   })
@@ -52,13 +61,13 @@ describe("cursor", () => {
   it("does not take a pass that began before the writers ended, or that was cut short, for the last look", () => {
     const cursor = makeCursor(0)
     cursor.begin()
-    cursor.absorb(seen(5, 9))
+    cursor.absorb(seen(0, 5, 9))
     cursor.observe(new Set(["a"]))
     cursor.begin()
     cursor.observe(none)
-    cursor.absorb(seen())
+    cursor.absorb(seen(0))
     assert.lengthOf(cursor.begin().gaps, 2)
-    cursor.absorb({ ...seen(2), full: true })
+    cursor.absorb({ ...seen(9, 2), full: true })
     assert.deepStrictEqual(cursor.begin().gaps, [
       { low: 3, high: 4 },
       { low: 6, high: 8 },
@@ -68,12 +77,12 @@ describe("cursor", () => {
   it("reads again from a rewind, also one that comes while a pass is under way", () => {
     const cursor = makeCursor(100)
     assert.strictEqual(cursor.begin().from, 0)
-    cursor.absorb({ ...seen(40, 50), full: true })
+    cursor.absorb({ ...seen(100, 40, 50), full: true })
     assert.strictEqual(cursor.begin().from, 50)
     cursor.rewind(20)
-    cursor.absorb(seen(60))
+    cursor.absorb(seen(100, 60))
     assert.strictEqual(cursor.begin().from, 19)
-    cursor.absorb(seen(20))
+    cursor.absorb(seen(100, 20))
     assert.isFalse(cursor.behind())
     assert.strictEqual(cursor.begin().from, 100)
   })
@@ -134,7 +143,7 @@ const simulate = (seed: number) => {
         .sort((a, b) => a - b)
       const limit = 1 + below(6)
       const cut = visible.slice(0, limit)
-      result = { seen: cut.map((position) => ({ position, message: undefined })), full: cut.length === limit }
+      result = { seen: seenFrom(pass.cursor, cut), full: cut.length === limit }
     } else {
       cursor.absorb(result!)
       for (const { position } of result!.seen) {

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
 import type { MemoryTransaction } from "../../src/store/memory.ts"
-import { LANES, type OutboxStore, type Tick } from "../../src/store/store.ts"
+import { LANES, type OutboxStore, type PassResult, type Tick } from "../../src/store/store.ts"
 
 export interface StoreHarness {
   readonly store: OutboxStore["Service"]
@@ -148,15 +148,8 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
         const lane = head.seen[0]!.message!.lane
         assert.notStrictEqual(lane, head.seen[1]!.message!.lane)
         const mine = yield* harness.store.read({ ...pass, lanes: [lane] })
-        assert.deepStrictEqual(
-          mine.seen.map(({ position, message }) => [position, message !== undefined]),
-          [
-            [written[0], true],
-            [written[1], false],
-            [written[2], false],
-            [written[3], true],
-          ],
-        )
+        assert.deepStrictEqual(positionsOf(mine), [written[0], written[3]])
+        assert.isFalse(mine.full)
         const behind = yield* harness.store.read({ ...pass, lanes: [lane], cursor: written[3]! })
         assert.deepStrictEqual(
           behind.seen.map(({ position }) => position),
@@ -167,6 +160,46 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
           positionsOf(yield* harness.store.read({ ...pass, lanes: [lane], cursor: written[3]! })),
           [written[3]],
         )
+      }))
+
+    test("above the cursor tells what is missing and how far it has seen, whoever's that is", (harness) =>
+      Effect.gen(function* () {
+        const start = (yield* write(harness, { key: "a" })).at(-1)!
+        const head = (yield* harness.store.read({ ...pass, cursor: start - 1, from: start - 1 })).seen[0]!
+        const of = { ...pass, from: start, cursor: start }
+        const late = yield* harness.begin
+        const drawn = [
+          yield* late.append({ event: "e", destination: "/topic/a", key: "b", body: "1" }),
+          yield* late.append({ event: "e", destination: "/topic/a", key: "a", body: "2" }),
+        ] as const
+        const foreign = yield* write(harness, { key: "b" }, { key: "b" }, { key: "b" })
+        const own = yield* write(harness, { key: "a" })
+        const theirs = yield* write(harness, { key: "b" }, { key: "b" })
+        const lanes = [head.message!.lane]
+        const shape = (result: PassResult) =>
+          result.seen.map(({ position, missing, message }) => [position, missing, message !== undefined])
+        const whole = yield* harness.store.read({ ...of, lanes })
+        assert.deepStrictEqual(shape(whole), [
+          [foreign[0], 2, false],
+          [own[0], 0, true],
+          [theirs[1], 0, false],
+        ])
+        assert.isFalse(whole.full)
+        yield* late.commit
+        const gaps = [{ low: drawn[0], high: drawn[1] }]
+        const behind = { ...pass, from: theirs[1]!, cursor: theirs[1]!, gaps, lanes }
+        assert.deepStrictEqual(shape(yield* harness.store.read(behind)), [
+          [drawn[0], 0, false],
+          [drawn[1], 0, true],
+        ])
+        const one = yield* harness.store.read({ ...of, lanes, limit: 1 })
+        assert.deepStrictEqual([positionsOf(one), one.full], [[drawn[1]], true])
+        const [next] = yield* write(harness, { key: "b" })
+        assert.deepStrictEqual(shape(yield* harness.store.read(behind)), [
+          [drawn[0], 0, false],
+          [drawn[1], 0, true],
+          [next, 0, false],
+        ])
       }))
 
     test("shares the lanes, moves them when a lease ends, and a new token goes with each move", (harness) =>
