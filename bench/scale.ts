@@ -8,6 +8,7 @@ import { interleave, ratioOf } from "./support/compare.ts"
 import type { Confirmed, CountingRelayConfig } from "./support/counting-relay.ts"
 import { refill } from "./support/draining.ts"
 import { fill } from "./support/fill.ts"
+import { cpuSeconds, familyCpuSeconds, postmasterOf } from "./support/processes.ts"
 import { type Program, startProgram } from "./support/program.ts"
 import { type Case, type Lab, type Question, worstCase } from "./support/question.ts"
 import { brokerVersion, type Database, startDatabase } from "./support/servers.ts"
@@ -56,12 +57,14 @@ const scaled = async (
 ): Promise<void> => {
   const count = lab.once ? 1000 : broker === undefined ? 100_000 : 50_000
   const shares = new Map(RELAYS.map((relays) => [relays, [] as string[]]))
+  const costs = new Map(RELAYS.map((relays) => [relays, [] as Cost[]]))
   const contestants = Object.fromEntries(
     RELAYS.map((relays) => [
       String(relays),
       async () => {
-        const { rate, share } = await drainedBy(database, relays, broker, count)
+        const { rate, share, cost } = await drainedBy(database, relays, broker, count)
         shares.get(relays)!.push(share)
+        costs.get(relays)!.push(cost)
         return rate
       },
     ]),
@@ -70,7 +73,13 @@ const scaled = async (
   for (const relays of RELAYS.filter((one) => one > 1))
     await lab.measure(caseOf(name, relays), async () => ({
       ...ratioOf(rates[String(relays)]!, rates["1"]!),
-      figures: { "lanes of each": shares.get(relays)!.at(-1) },
+      figures: {
+        "lanes of each": shares.get(relays)!.at(-1),
+        cpuMicrosecondsPerMessage: {
+          ours: medianCost(costs.get(relays)!),
+          baseline: medianCost(costs.get(1)!),
+        },
+      },
       settings: {
         ...database.settings,
         broker: broker === undefined ? "memory, a sink in each relay" : await brokerVersion(broker),
@@ -79,6 +88,17 @@ const scaled = async (
       },
     }))
 }
+
+/** Microseconds of processor time a message. */
+interface Cost {
+  readonly relays: number
+  readonly postgresql: number
+}
+
+const medianCost = (costs: ReadonlyArray<Cost>): Cost => ({
+  relays: rounded(median(costs.map(({ relays }) => relays)), 3),
+  postgresql: rounded(median(costs.map(({ postgresql }) => postgresql)), 3),
+})
 
 /** Relays that hold their shares of the lanes. */
 const startRelays = async (
@@ -123,7 +143,7 @@ const drainedBy = async (
   count: number,
   broker: string | undefined,
   messages: number,
-): Promise<{ readonly rate: number; readonly share: string }> => {
+): Promise<{ readonly rate: number; readonly share: string; readonly cost: Cost }> => {
   await refill(database, { count: 0, destination: "/topic/bench", bodyBytes: 200 })
   const relays = await startRelays(database, count, broker)
   try {
@@ -133,9 +153,20 @@ const drainedBy = async (
     await fill(database.sql, warm, { destination: "/topic/bench" })
     await until(async () => (await confirmedBy(relays)) >= warm)
     await fill(database.sql, messages, { destination: "/topic/bench" })
+    const used = () => ({
+      relays: cpuSeconds(relays.map(({ pid }) => pid)),
+      postgresql: familyCpuSeconds(postmasterOf(database.server)),
+    })
+    const before = used()
     const began = performance.now()
     await until(async () => (await confirmedBy(relays)) >= warm + messages)
-    return { rate: (messages / (performance.now() - began)) * 1000, share }
+    const rate = (messages / (performance.now() - began)) * 1000
+    const after = used()
+    const cost = {
+      relays: ((after.relays - before.relays) * 1e6) / messages,
+      postgresql: ((after.postgresql - before.postgresql) * 1e6) / messages,
+    }
+    return { rate, share, cost }
   } finally {
     await Promise.all(relays.map((relay) => relay.stop()))
   }
