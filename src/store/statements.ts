@@ -10,14 +10,25 @@ import {
   type PurgeRequest,
   type PurgeResult,
   type RefusedMessage,
+  type Seen,
   type Share,
   type StoredMessage,
   type Tick,
   type Verdict,
 } from "./store.ts"
 
-/** A pass looks at so many times its limit of positions at the most, however few lanes it is for. */
+/** A read looks at so many times its limit of positions at the most, however few lanes it is for. */
 const MOST_REACH = 16
+
+/** What a read says of a position besides its message. */
+interface Marks {
+  readonly position: string
+  readonly missing: string | null
+  /** At the last position above the cursor that was looked at: how many have been. */
+  readonly counted: string | null
+  /** The bytes are used up. */
+  readonly spent: true | null
+}
 
 /** Statements on the tables of `schema`, each prepared once a connection. */
 export const makeStatements = (sql: Sql, schema: string) => {
@@ -32,41 +43,40 @@ export const makeStatements = (sql: Sql, schema: string) => {
   const generated = sql.unsafe("key = m.key")
   const lanesOf = (pass: Pass) => sql`(${maskOf(pass.lanes)}::bigint >> m.lane) & 1 = 1`
 
-  /** Positions that a pass looks at, at the most: as many as have its limit of messages in the pass's share of the lanes. */
+  /** So many positions a read above the cursor looks at: as many as have its limit of messages in its share of the lanes. */
   const reachOf = (pass: Pass) => Math.ceil(pass.limit * Math.min(MOST_REACH, LANES / pass.lanes.length))
+  /** More rows than a read gives, unless gaps give more than their share. */
+  const mostOf = (pass: Pass) => 2 * reachOf(pass) + pass.limit
 
-  /** Gives the messages among `candidates` (rows of the table with `taken`), as many as the pass's limits allow. */
+  /** Gives the messages among `candidates`, as many as the pass's limits allow, and what they say of the others. */
   const cut = async (pass: Pass, candidates: ReturnType<Sql>): Promise<PassResult> => {
-    const rows = await sql<
-      (Partial<MessageRow> & { position: string; missing: string | null; last: string | null })[]
-    >`
-      SELECT w.position, nullif(w.missing, 0) AS missing, CASE WHEN w.final THEN w.nth END AS last,
+    const rows = await sql<ReadonlyArray<Partial<MessageRow> & Marks>>`
+      SELECT w.position, w.missing, w.counted, nullif(w.total >= ${pass.bytes}::bigint, false) AS spent,
              ${sql.unsafe(messageColumns("w", "w.taken"))}
       FROM (
-        SELECT c.*, b.size, sum(b.size) OVER o AS total, count(*) FILTER (WHERE c.taken) OVER o AS hits,
-               row_number() OVER o AS nth, lead(c.position) OVER o IS NULL AS final,
-               greatest(0, c.position - 1 - greatest(lag(c.position) OVER o, ${pass.cursor}::bigint)) AS missing
+        SELECT c.*, b.size, sum(b.size) OVER (ORDER BY c.position ROWS UNBOUNDED PRECEDING) AS total
         FROM (${candidates}) c
         CROSS JOIN LATERAL (
           SELECT CASE WHEN c.taken THEN coalesce(octet_length(c.body), octet_length(c.body_bytes)) ELSE 0 END AS size) b
-        WINDOW o AS (ORDER BY c.position ROWS UNBOUNDED PRECEDING)
       ) w
-      WHERE w.total - w.size < ${pass.bytes}::bigint AND w.hits <= ${pass.limit}::int
-        AND (w.taken OR w.missing > 0 OR w.final OR w.position <= ${pass.cursor}::bigint)
+      WHERE w.total - w.size < ${pass.bytes}::bigint
       ORDER BY w.position`
     const toMessage = messageReader()
-    const seen: PassResult["seen"][number][] = []
-    let last = -1
+    const seen: Seen[] = []
+    let messages = 0
+    let full = rows.length >= mostOf(pass) || rows.at(-1)?.spent === true
     for (const row of rows) {
+      // Its message and what is said of a position are two rows; and what has appeared in a gap may be found as ready, too.
       const position = Number(row.position)
-      // Behind the cursor, what has appeared in a gap may be found as ready, too.
-      if (position === last) continue
-      last = position
-      const message = row.lane === null ? undefined : toMessage(row as MessageRow)
-      seen.push({ position, missing: Number(row.missing ?? 0), message })
+      const before = seen.at(-1)?.position === position ? seen.pop() : undefined
+      if (before === undefined && messages === pass.limit) break
+      const message = before?.message ?? (row.lane === null ? undefined : toMessage(row as MessageRow))
+      if (message !== undefined && before?.message === undefined) messages++
+      const missing = Number(row.missing ?? before?.missing ?? 0)
+      seen.push({ position, missing, message })
+      if (Number(row.counted ?? 0) >= reachOf(pass)) full = true
     }
-    const final = rows.at(-1)?.last
-    return { seen, full: rows.length > 0 && (final == null || Number(final) >= reachOf(pass)) }
+    return { seen, full: full || messages === pass.limit }
   }
 
   /** What `candidates` gives and, in the same snapshot, the positions that have appeared in gaps, in whatever state and lane. */
@@ -75,13 +85,13 @@ export const makeStatements = (sql: Sql, schema: string) => {
       ? candidates
       : sql`
         (${candidates}) UNION ALL (
-          SELECT m.*, ${ready} AND ${lanesOf(pass)} AS taken
+          SELECT m.*, ${ready} AND ${lanesOf(pass)} AS taken, NULL::bigint AS missing, NULL::bigint AS counted
           FROM unnest(${list(pass.gaps.map((gap) => gap.low))}::text::bigint[],
                       ${list(pass.gaps.map((gap) => gap.high))}::text::bigint[]) AS g(low, high)
           CROSS JOIN LATERAL (
             SELECT * FROM ${messages} i WHERE i.position BETWEEN g.low AND g.high
-            ORDER BY i.position LIMIT ${reachOf(pass)}::int) m)
-        ORDER BY position LIMIT ${reachOf(pass)}::int`
+            ORDER BY i.position LIMIT ${mostOf(pass)}::int) m)
+        ORDER BY position LIMIT ${mostOf(pass)}::int`
 
   return {
     /** How positions are drawn: only without a cache do they follow the order of the draws. */
@@ -165,9 +175,27 @@ export const makeStatements = (sql: Sql, schema: string) => {
         withGaps(
           pass,
           sql`
-          SELECT m.*, ${ready} AND ${lanesOf(pass)} AS taken
-          FROM ${messages} m WHERE m.position > ${pass.cursor}::bigint
-          ORDER BY m.position LIMIT ${reachOf(pass)}::int`,
+          WITH ahead AS MATERIALIZED (
+            SELECT count(*) AS counted, max(p.position) AS last
+            FROM (SELECT m.position FROM ${messages} m WHERE m.position > ${pass.cursor}::bigint
+                  ORDER BY m.position LIMIT ${reachOf(pass)}::int) p
+          ), marks AS (
+            SELECT last AS position, NULL::bigint AS missing, counted FROM ahead WHERE counted > 0
+            UNION ALL
+            SELECT g.position, g.missing, NULL
+            FROM (SELECT m.position, m.position - 1 - lag(m.position, 1, ${pass.cursor}::bigint) OVER (ORDER BY m.position) AS missing
+                  FROM ${messages} m
+                  WHERE m.position > ${pass.cursor}::bigint AND m.position <= (SELECT last FROM ahead)
+                    AND (SELECT counted < last - ${pass.cursor}::bigint FROM ahead)) g
+            WHERE g.missing > 0
+          )
+          (SELECT m.*, true AS taken, NULL::bigint AS missing, NULL::bigint AS counted FROM ${messages} m
+           WHERE m.position > ${pass.cursor}::bigint AND m.position <= (SELECT last FROM ahead)
+             AND ${ready} AND ${lanesOf(pass)}
+           ORDER BY m.position LIMIT ${pass.limit}::int)
+          UNION ALL
+          SELECT m.*, false, k.missing, k.counted FROM marks k
+          CROSS JOIN LATERAL (SELECT * FROM ${messages} i WHERE i.position = k.position LIMIT 1) m`,
         ),
       ),
 
@@ -178,10 +206,10 @@ export const makeStatements = (sql: Sql, schema: string) => {
         withGaps(
           pass,
           sql`
-          SELECT m.*, true AS taken FROM ${messages} m
+          SELECT m.*, true AS taken, NULL::bigint AS missing, NULL::bigint AS counted FROM ${messages} m
           WHERE m.position > ${pass.from}::bigint AND m.position <= ${pass.cursor}::bigint
             AND ${ready} AND ${lanesOf(pass)}
-          ORDER BY m.position LIMIT ${reachOf(pass)}::int`,
+          ORDER BY m.position LIMIT ${pass.limit}::int`,
         ),
       ),
 
@@ -202,6 +230,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
       return rows.map((row) => ({ ...row, position: Number(row.position) }))
     },
 
+    // Here and below: a join alone can be planned, while the table is empty, as a reading of all of it, and stay so.
     promote: async (
       held: ReadonlyMap<number, number>,
       limit: number,
@@ -219,8 +248,9 @@ export const makeStatements = (sql: Sql, schema: string) => {
           WHERE l.lane IN (SELECT lane FROM due)
           FOR SHARE OF l
         )
-        UPDATE ${messages} m SET available_at = NULL, ${generated} FROM due JOIN fence USING (lane)
-        WHERE m.position = due.position AND ${pending} AND m.available_at <= now()
+        UPDATE ${messages} m SET available_at = NULL, ${generated} FROM fence
+        WHERE m.position = ANY(ARRAY(SELECT position FROM due)) AND m.lane = fence.lane
+          AND ${pending} AND m.available_at <= now()
         RETURNING m.position, ${sql.unsafe(messageColumns("m"))}`
       return rows.map(messageReader()).sort((a, b) => a.position - b.position)
     },
@@ -260,7 +290,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
                               ELSE clock_timestamp() + v.retry * interval '1 ms' END,
           dead_at = CASE WHEN v.dead THEN clock_timestamp() END
         FROM verdict v JOIN fence f ON f.lane = v.lane AND f.token = v.token
-        WHERE m.position = v.position AND ${pending}
+        WHERE m.position = v.position AND m.position = ANY(ARRAY(SELECT position FROM verdict)) AND ${pending}
         RETURNING m.position`
       return new Set(rows.map((row) => Number(row.position)))
     },
@@ -280,7 +310,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
           WHERE m.position > ${request.after}::bigint ORDER BY m.position LIMIT ${request.limit}::int
         ), gone AS (
           DELETE FROM ${messages} m USING looked l
-          WHERE m.position = l.position
+          WHERE m.position = l.position AND m.position = ANY(ARRAY(SELECT position FROM looked))
             AND (m.published_at <= now() - ${request.publishedMillis ?? null}::float8 * interval '1 ms'
               OR (m.published_at IS NULL AND m.dead_at <= now() - ${request.deadMillis ?? null}::float8 * interval '1 ms'))
           RETURNING 1

@@ -193,7 +193,7 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
           [drawn[1], 0, true],
         ])
         const one = yield* harness.store.read({ ...of, lanes, limit: 1 })
-        assert.deepStrictEqual([positionsOf(one), one.full], [[drawn[1]], true])
+        assert.deepStrictEqual([shape(one), one.full], [[[drawn[1], 0, true]], true])
         const [next] = yield* write(harness, { key: "b" })
         assert.deepStrictEqual(shape(yield* harness.store.read(behind)), [
           [drawn[0], 0, false],
