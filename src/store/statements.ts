@@ -48,13 +48,16 @@ export const makeStatements = (sql: Sql, schema: string) => {
   /** More rows than a read gives, unless gaps give more than their share. */
   const mostOf = (pass: Pass) => 2 * reachOf(pass) + pass.limit
 
-  /** Gives the messages among `candidates`, as many as the pass's limits allow, and what they say of the others. */
+  /**
+   * Gives the messages among `candidates`, as many as the pass's limits allow, and what they say of the others: of a position
+   * that before its message, so that no limit comes between the two.
+   */
   const cut = async (pass: Pass, candidates: ReturnType<Sql>): Promise<PassResult> => {
     const rows = await sql<ReadonlyArray<Partial<MessageRow> & Marks>>`
       SELECT w.position, w.missing, w.counted, nullif(w.total >= ${pass.bytes}::bigint, false) AS spent,
              ${sql.unsafe(messageColumns("w", "w.taken"))}
       FROM (
-        SELECT c.*, b.size, sum(b.size) OVER (ORDER BY c.position ROWS UNBOUNDED PRECEDING) AS total
+        SELECT c.*, b.size, sum(b.size) OVER (ORDER BY c.position, c.taken ROWS UNBOUNDED PRECEDING) AS total
         FROM (${candidates}) c
         CROSS JOIN LATERAL (
           SELECT CASE WHEN c.taken THEN coalesce(octet_length(c.body), octet_length(c.body_bytes)) ELSE 0 END AS size) b

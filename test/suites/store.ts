@@ -185,6 +185,9 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
           [theirs[1], 0, false],
         ])
         assert.isFalse(whole.full)
+        const [, next] = (yield* harness.store.read({ ...pass, cursor: start - 1, from: start - 1 })).seen
+        const tight = yield* harness.store.read({ ...of, lanes: [next!.message!.lane], limit: 1, bytes: 1 })
+        assert.deepStrictEqual([shape(tight), tight.full], [[[foreign[0], 2, true]], true])
         yield* late.commit
         const gaps = [{ low: drawn[0], high: drawn[1] }]
         const behind = { ...pass, from: theirs[1]!, cursor: theirs[1]!, gaps, lanes }
@@ -194,11 +197,11 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
         ])
         const one = yield* harness.store.read({ ...of, lanes, limit: 1 })
         assert.deepStrictEqual([shape(one), one.full], [[[drawn[1], 0, true]], true])
-        const [next] = yield* write(harness, { key: "b" })
+        const [last] = yield* write(harness, { key: "b" })
         assert.deepStrictEqual(shape(yield* harness.store.read(behind)), [
           [drawn[0], 0, false],
           [drawn[1], 0, true],
-          [next, 0, false],
+          [last, 0, false],
         ])
       }))
 
