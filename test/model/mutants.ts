@@ -29,9 +29,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "relay/state.ts",
-        find: "    (message, settlement) => onSettlement(state, message, settlement, sentAt),\n  )\n  return true",
+        find: "    (message, settlement) => onSettlement(state, message, settlement),\n  )\n  return true",
         replace:
-          "    (message, settlement) => onSettlement(state, message, settlement, sentAt),\n  )\n" +
+          "    (message, settlement) => onSettlement(state, message, settlement),\n  )\n" +
           '  for (const message of messages) apply(state, message, { _tag: "Confirmed" })\n  return true',
       },
     ],
