@@ -94,7 +94,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
           CROSS JOIN LATERAL (
             SELECT * FROM ${messages} i WHERE i.position BETWEEN g.low AND g.high
             ORDER BY i.position LIMIT ${mostOf(pass)}::int) m)
-        ORDER BY position LIMIT ${mostOf(pass)}::int`
+        ORDER BY position FETCH FIRST (${mostOf(pass)}::int) ROWS WITH TIES`
 
   return {
     /** How positions are drawn: only without a cache do they follow the order of the draws. */

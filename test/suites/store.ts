@@ -205,6 +205,39 @@ export const storeSuite = (name: string, make: Effect.Effect<StoreHarness, never
         ])
       }))
 
+    test("is not cut between what it says of a position and that position's message", (harness) =>
+      Effect.gen(function* () {
+        const late = yield* harness.begin
+        const gap = yield* late.append({
+          event: "e",
+          destination: "/topic/a",
+          key: "a",
+          body: "1",
+          availableAt: Date.now() + 60_000,
+        })
+        const never = yield* harness.begin
+        const [ready] = yield* write(harness, { key: "a" })
+        const cursor = ready!
+        yield* never.append({ event: "e", destination: "/topic/a", body: "2" })
+        const [next] = yield* write(harness, { key: "a" })
+        yield* never.rollback
+        yield* late.commit
+        const result = yield* harness.store.read({
+          ...pass,
+          from: cursor,
+          cursor,
+          gaps: [{ low: gap, high: gap }],
+          limit: 1,
+        })
+        assert.deepStrictEqual(
+          result.seen.map(({ position, missing, message }) => [position, missing, message !== undefined]),
+          [
+            [gap, 0, false],
+            [next, 1, true],
+          ],
+        )
+      }))
+
     test("shares the lanes, moves them when a lease ends, and a new token goes with each move", (harness) =>
       Effect.gen(function* () {
         const [a, b] = ids
