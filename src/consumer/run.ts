@@ -107,7 +107,7 @@ const makeState = Effect.fnUntraced(function* (
     lanes,
     pause,
     counts,
-    now: () => Number(clock.currentTimeNanosUnsafe()) / 1e6,
+    now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
     due,
     paused,
     hold,

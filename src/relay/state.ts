@@ -93,7 +93,7 @@ export const makeState = Effect.fnUntraced(function* (
   floor: number,
 ) {
   const clock = yield* Clock.Clock
-  const now = () => Number(clock.currentTimeNanosUnsafe()) / 1e6
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const wake = yield* makeSignal
   const cursor = makeCursor(floor)
   const state: RelayState = {
@@ -168,10 +168,16 @@ export const send = (state: RelayState, messages: ReadonlyArray<StoredMessage>):
   }
   const connection = state.connection
   if (connection === undefined) return false
+  const sentAt = state.now()
+  const { flights } = state.window
+  for (const { position } of messages) {
+    const flight = flights.get(position)
+    if (flight !== undefined) flight.sentAt = sentAt
+  }
   const { djangoHeaders } = state.settings
   connection.send(
     messages,
-    state.now(),
+    sentAt,
     (message) => toOutgoing(message, djangoHeaders),
     (message, settlement) => onSettlement(state, message, settlement),
   )
