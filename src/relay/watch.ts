@@ -116,6 +116,8 @@ const othersPass = Effect.fnUntraced(function* (state: RelayState) {
 
 /** After such a part of the limit what was overtaken counts as silent: a broker that was blocked answers out of order. */
 const GRACE = 5
+/** What was sent so many times the limit later counts, whatever connection it went over. */
+const ANY_CONNECTION = 10
 
 /**
  * No receipt within the limit: when a message sent later over the same connection has been confirmed, and nothing came for
@@ -133,7 +135,11 @@ const lookForSilence = (state: RelayState): void => {
     if (now - Math.max(sentAt, state.unblockedAt) < limit) continue
     if (!state.window.flights.has(message.position)) continue
     silent = true
-    if (connection.newestConfirmed(message.lane) <= sentAt) continue
+    if (
+      connection.newestConfirmed(message.lane) <= sentAt &&
+      connection.newestConfirmed() <= sentAt + ANY_CONNECTION * limit
+    )
+      continue
     flight.overtakenAt ??= now
     if (now - flight.overtakenAt < limit / GRACE) continue
     apply(state, message, {

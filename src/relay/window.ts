@@ -15,7 +15,8 @@ import { makeSuspects } from "./suspects.ts"
 /** A message on its way to the broker. */
 export interface Flight {
   readonly message: StoredMessage
-  readonly sentAt: number
+  /** When it was taken into flight, then when it was handed to the connection: all of one call at the same moment. */
+  sentAt: number
   /** When it was first seen that its receipt is late while one of a message sent later, on the same connection, has come. */
   overtakenAt?: number
   /** Without one the message holds nobody and nobody holds it. */

@@ -33,7 +33,7 @@ export const watchFrames = (unrecorded: (ids: ReadonlyArray<string>) => Promise<
     confirmed.push(...ids)
     if (confirmed.length > 2 * KEPT) confirmed.splice(0, confirmed.length - KEPT)
   }
-  /** While the database is away nobody knows; the faults that take it away count for themselves. */
+  /** While the database is away nobody knows, and the bound is then rather too low. */
   const cut = async (inFlight: ReadonlyArray<string>, confirmed: ReadonlyArray<string>) =>
     inFlight.length + (confirmed.length === 0 ? 0 : await unrecorded(confirmed).catch(() => 0))
   return {

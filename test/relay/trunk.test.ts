@@ -152,6 +152,38 @@ describe("several connections", () => {
     }),
   )
 
+  it.live("accuse a destination that is silent on one of them while others get theirs for long", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, sent } = yield* setup()
+      yield* write(0, 300)
+      const release = faults.stall((message) => sent[1]!.includes(message))
+      const { lines } = yield* startRelay(layer, { receiptTimeout: "50 millis" })
+      for (let n = 300; n < 700; n += KEYS) {
+        yield* write(n, n + KEYS)
+        yield* Effect.sleep(30)
+      }
+      yield* Effect.promise(() =>
+        eventually(async () => assert.isTrue(lines.some(({ text }) => text === "destination held"))),
+      )
+      release()
+    }),
+  )
+
+  it.live("accuse no destination of what was sent together with what was confirmed", () =>
+    Effect.gen(function* () {
+      const { faults, layer, write, arrived } = yield* setup()
+      yield* write(0, 10)
+      const release = faults.stall(({ body }) => Number(body) >= 5)
+      const { lines } = yield* startRelay(layer, { receiptTimeout: "200 millis" })
+      yield* arrived(10)
+      yield* Effect.sleep(800)
+      release()
+      assert.isFalse(lines.some(({ text }) => text === "destination held"))
+      assert.isTrue(lines.some(({ text }) => text.startsWith("the broker confirms nothing")))
+      assert.lengthOf(faults.accepted, 10)
+    }),
+  )
+
   it.live("accuse no destination when a broker that was blocked answers out of order", () =>
     Effect.gen(function* () {
       const { faults, layer, write, arrived } = yield* setup()

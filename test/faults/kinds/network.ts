@@ -91,6 +91,8 @@ export const databaseStalled: Fault = {
     const inFlight = await whenInFlight([frames])
     const unrecorded = await unrecordedDuring(lab.sql, [frames], async () => {
       database.hold("up", "down")
+      // Its connections to the broker end with its lease, and what they carry has been counted.
+      frames.abandon()
       await sleep((LEASE + 1 + lab.dice.next()) * 1000)
       database.resume()
     })
