@@ -17,7 +17,7 @@ export interface Flight {
   readonly message: StoredMessage
   /** When it was taken into flight, then when it was handed to the connection: all of one call at the same moment. */
   sentAt: number
-  /** When it was first seen that its receipt is late while one of a message sent later, on the same connection, has come. */
+  /** When it was first seen that its receipt is late while one of a message sent later has come. */
   overtakenAt?: number
   /** Without one the message holds nobody and nobody holds it. */
   readonly key: KeyState | undefined

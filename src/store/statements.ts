@@ -63,7 +63,7 @@ export const makeStatements = (sql: Sql, schema: string) => {
           SELECT CASE WHEN c.taken THEN coalesce(octet_length(c.body), octet_length(c.body_bytes)) ELSE 0 END AS size) b
       ) w
       WHERE w.total - w.size < ${pass.bytes}::bigint
-      ORDER BY w.position`
+      ORDER BY w.position, w.taken`
     const toMessage = messageReader()
     const seen: Seen[] = []
     let messages = 0
