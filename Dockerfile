@@ -11,7 +11,8 @@ COPY src src
 RUN npm run build && npm pkg delete devDependencies && npm prune --no-audit --no-fund
 
 FROM node:24-slim
-ENV NODE_ENV=production OUTBOX_LIVENESS_FILE=/tmp/alive
+# Half of Node's young generation is as fast, and some 20 MB less (docs/operations.md).
+ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=8 OUTBOX_LIVENESS_FILE=/tmp/alive
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules

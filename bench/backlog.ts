@@ -26,6 +26,8 @@ const PAIRS = 7
 const FEED_MILLIS = 200
 const STANDING = 10_000
 const DESTINATION = "/topic/backlog"
+/** As in the Docker image: docs/operations.md says what it does to the memory. */
+const NODE_OPTIONS = ["--max-semi-space-size=8"]
 
 /** What is in the outbox before the ready messages, which are kept at `standing`. */
 interface Variant {
@@ -57,6 +59,7 @@ export const question: Question = {
     try {
       const settings = {
         ...database.settings,
+        nodeOptions: NODE_OPTIONS.join(" "),
         broker: await brokerVersion(rabbit.stompUrl),
         destination: `${DESTINATION}, nobody bound`,
         relayWindow: 1000,
@@ -179,10 +182,11 @@ const figuresOf = (rounds: ReadonlyArray<Round>, baselines: ReadonlyArray<Round>
 /** Runs a relay on the outbox, fed as fast as it drains; counts from when it is warm. */
 const round = async (lab: Lab, outbox: Outbox, broker: string): Promise<Round> => {
   await outbox.tidy()
-  const relay = await startProgram<"confirmed", Confirmed>("counting-relay", {
-    database: outbox.url,
-    broker,
-  } satisfies CountingRelayConfig)
+  const relay = await startProgram<"confirmed", Confirmed>(
+    "counting-relay",
+    { database: outbox.url, broker } satisfies CountingRelayConfig,
+    { flags: NODE_OPTIONS },
+  )
   let confirmed = 0
   /** Feeds until so many seconds have passed. */
   const during = async (seconds: number, look: () => void = () => {}) => {

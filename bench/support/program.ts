@@ -14,15 +14,23 @@ process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL")
 })
 
-/** Starts a program by the name of its file beside this one, with this Node or another, and waits until it is ready. */
+export interface Runtime {
+  /** Default: this Node. */
+  readonly node?: string
+  /** Its options. */
+  readonly flags?: ReadonlyArray<string>
+}
+
+/** Starts a program by the name of its file beside this one, and waits until it is ready. */
 export const startProgram = async <Ask, Answer>(
   name: string,
   config: unknown,
-  node = process.execPath,
+  { node = process.execPath, flags = [] }: Runtime = {},
 ): Promise<Program<Ask, Answer>> => {
   const child = fork(fileURLToPath(new URL(`./${name}.js`, import.meta.url)), {
     serialization: "advanced",
     execPath: node,
+    execArgv: [...flags],
   })
   running.add(child)
   const ended = new Promise<void>((resolve) => {

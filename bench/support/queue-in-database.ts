@@ -75,7 +75,7 @@ export const openPeerQueue = async (
     startProgram<QueueAsk, QueueAnswer>(
       "../peers/queue",
       { queue, folder, database: url, role } satisfies QueueConfig,
-      command,
+      { node: command },
     )
   const worker = await start("worker")
   const writer = await start("writer")
