@@ -68,24 +68,19 @@ const framesOf = (thrown: unknown): string | undefined => {
 const MOST_FRAMES = 12
 
 /** The end of a handler's time, told to those who ask for the signal: most never do, and it costs more than a message's own work. */
-export interface Ending {
-  readonly signal: AbortSignal
-  readonly abort: () => void
-}
+export class Ending {
+  #controller: AbortController | undefined
+  #over = false
 
-export const makeEnding = (): Ending => {
-  let controller: AbortController | undefined
-  let over = false
-  return {
-    get signal() {
-      controller ??= new AbortController()
-      if (over) controller.abort()
-      return controller.signal
-    },
-    abort: () => {
-      over = true
-      controller?.abort()
-    },
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#over) this.#controller.abort()
+    return this.#controller.signal
+  }
+
+  abort(): void {
+    this.#over = true
+    this.#controller?.abort()
   }
 }
 

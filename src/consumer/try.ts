@@ -7,7 +7,7 @@ import { carryOn } from "../outbox/carry.ts"
 import type { StoreError } from "../store/error.ts"
 import type { Definition } from "./definition.ts"
 import { type Delivery, makeDelivery, settledOf } from "./delivery.ts"
-import { callHandler, type Ending, makeEnding } from "./handler.ts"
+import { callHandler, Ending } from "./handler.ts"
 import { causationOf, eventOf } from "./identity.ts"
 import type { Message, Work } from "./message.ts"
 import { Reject } from "./outcome.ts"
@@ -28,12 +28,20 @@ export interface Passage {
   readonly settle: () => void
 }
 
-const workOf = (tx: AnyTransaction, ending: Ending): Work => ({
-  tx,
-  get signal() {
-    return ending.signal
-  },
-})
+/** A class, as an object with a getter of its own costs more than the rest of the call. */
+class HandlerWork implements Work {
+  readonly tx: AnyTransaction
+  readonly #ending: Ending
+
+  constructor(tx: AnyTransaction, ending: Ending) {
+    this.tx = tx
+    this.#ending = ending
+  }
+
+  get signal(): AbortSignal {
+    return this.#ending.signal
+  }
+}
 
 /**
  * The tries of a consumer's messages. Each fails with `RolledBack` when the handler did, and with `StoreError` when the
@@ -72,7 +80,7 @@ export const makeTries = ({
     onCommit: (() => void) | undefined,
   ) =>
     Effect.suspend(() => {
-      const ending = makeEnding()
+      const ending = new Ending()
       const claim = { scope, arrivals, ordered: settings.ordered }
       return inbox
         .transact((tx, claims) => body(tx, ending, claims), {
@@ -107,10 +115,10 @@ export const makeTries = ({
   ): Promise<void> => {
     if (handle._tag !== "Messages") return
     onCall()
-    const [only] = passages
-    if (passages.length === 1 && only !== undefined) carryOn(tx, causationOf(only.arrival))
     const messages = passages.map(messageOf)
-    await callHandler((ending) => handle.call(messages, workOf(tx, ending)), {
+    const [only] = messages
+    if (messages.length === 1 && only !== undefined) carryOn(tx, only.cause)
+    await callHandler((ending) => handle.call(messages, new HandlerWork(tx, ending)), {
       context,
       tx,
       timeoutMillis,
@@ -159,7 +167,7 @@ export const makeTries = ({
         if (found !== "fresh") return [found]
       }
       let saved = false
-      const ending = makeEnding()
+      const ending = new Ending()
       onCall()
       const returned = yield* Effect.tryPromise({
         try: () =>

@@ -68,7 +68,7 @@ export const makeAttempt = <A>(
 
   const opening: Opening | undefined = first && { ...first, rows: undefined, follow: undefined }
   const run = async (tx: AnyTransaction): Promise<A> =>
-    body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text))))
+    body(tx, opening === undefined ? [] : (opening.rows ?? (await rowsOfText(tx, opening.text()))))
 
   const work = async (raw: AnyTransaction): Promise<boolean> => {
     if (stopped || isOver()) throw new Error("interrupted before it began")

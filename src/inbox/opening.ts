@@ -7,8 +7,8 @@ import type { AnyDatabase } from "../outbox/transaction.ts"
 import { isDisconnection } from "../store/error.ts"
 
 export interface Opening {
-  /** The statement without parameters. */
-  readonly text: string
+  /** The statement without parameters, made where it is not prepared. */
+  readonly text: () => string
   /**
    * The same as the server parses it once a connection. Unless `BEGUN` it must do nothing, and give no row: a BEGIN
    * that was cancelled does not keep it back.
@@ -74,7 +74,7 @@ export const beginWith = <A>(db: AnyDatabase, opening: Opening, begin: () => Pro
     let connection: Connection | undefined
     let first: Promise<ReadonlyArray<unknown>> | undefined
     const query = unsafe(
-      prepared === undefined ? `${text}; ${opening.text}` : `${text} ${MARK}`,
+      prepared === undefined ? `${text}; ${opening.text()}` : `${text} ${MARK}`,
       parameters,
       {
         ...options,

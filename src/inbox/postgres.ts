@@ -67,7 +67,7 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
       const limit = limitOf(statementMillis)
       const [only] = arrivals
       const opening = {
-        text: statements.claim(scope, arrivals, ordered, limit),
+        text: () => statements.claim(scope, arrivals, ordered, limit),
         ...(arrivals.length === 1 &&
           only !== undefined && { prepared: statements.claimPrepared(scope, only, ordered, limit) }),
       }
