@@ -48,6 +48,7 @@ export const question: Question = {
       arrivals: "Poisson, open loop",
       from: "the commit's return in the writer",
       bodyBytes: 10,
+      writer: "withOutbox with a key and fields that SQL can make: one statement",
     }
     let contestants: ReadonlyArray<Contestant> = []
     const subscriber = await startProgram<Awaited, ReadonlyArray<number>>("latency-subscriber", {

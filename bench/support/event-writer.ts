@@ -40,7 +40,7 @@ serve(async ({ database, destination, keys }: EventWriterConfig) => {
   await Promise.all(Array.from({ length: CONNECTIONS }, () => client`SELECT pg_sleep(0.05)`))
   const db = drizzle({ client })
   const { withOutbox } = defineOutbox({
-    orders: { table: orders, destination, key: (order) => order.customer, fields: ["id", "note"] },
+    orders: { table: orders, destination, key: "customer", fields: ["id", "note"] },
   })
   let drawn = 0
   const row = () => ({ customer: `customer-${drawn++ % keys}`, note })

@@ -69,8 +69,8 @@ serve(async (config: WriterConfig) => {
         orders: {
           table: orders,
           destination: config.destination,
-          key: (order) => order.customer,
-          serializer: (order) => ({ n: order.n }),
+          key: "customer",
+          fields: ["n"],
         },
       },
       nudge === undefined ? {} : { nudge },

@@ -34,7 +34,7 @@ export const openShop = (sql: Sql, destination: string, nudge: LocalNudge): Shop
         table: orders,
         destination,
         version: "v1",
-        key: (order) => order.customer,
+        key: "customer",
         serializer: (order) => ({ order_id: order.id, customer: order.customer, total: order.total }),
       },
     },

@@ -5,7 +5,7 @@ import { encodingError } from "./body.ts"
 import { refused } from "./error.ts"
 import { type CompiledEvent, millis } from "./event.ts"
 import { headerFault, storedHeaders, type WriteOptions } from "./headers.ts"
-import { defaultKey, type NamedColumn, primaryKey } from "./key.ts"
+import { keyOfColumns, type NamedColumn, primaryKey } from "./key.ts"
 import type { Operation, WriteContext } from "./publication.ts"
 
 /** A row as its functions see it. */
@@ -112,9 +112,14 @@ const keyOf = (
     if (context.operation === "emit") return null
     throw wrong("the table has no primary key: give the event a `key` (null for no order)")
   }
-  const value = guarded(event, () =>
-    key ? key(row, context) : defaultKey(columns, row as Readonly<Record<string, unknown>>),
-  )
+  const value = guarded(event, () => {
+    if (typeof key === "function") return key(row, context)
+    const values = row as Readonly<Record<string, unknown>>
+    const { keyColumn } = event
+    if (keyColumn === undefined) return keyOfColumns(columns, values)
+    const value = values[keyColumn.property]
+    return value === null || value === undefined ? value : keyOfColumns([keyColumn], values)
+  })
   if (value === null) return null
   if (typeof value !== "string" && typeof value !== "bigint" && !Number.isFinite(value))
     throw wrong("the key is neither a text, a number nor null")

@@ -5,7 +5,7 @@ import * as Duration from "effect/Duration"
 import type { BodySchema, PublicationBody } from "./body.ts"
 import { refused } from "./error.ts"
 import { headerFault, headersFault } from "./headers.ts"
-import { primaryKey } from "./key.ts"
+import { type NamedColumn, namedColumns, primaryKey } from "./key.ts"
 import {
   type CompiledPublication,
   compilePublication,
@@ -16,15 +16,16 @@ import {
   type WriteContext,
 } from "./publication.ts"
 
-/** What an event says about all its publications. */
-export interface EventOptions<Row> {
+/** What an event says about all its publications. `Property` is a name of the row's properties, where they are known. */
+export interface EventOptions<Row, Property extends string = never> {
   /** The operations that make a message. Default: all. */
   readonly operations?: readonly Operation[]
   /**
-   * The ordering scope: messages of one destination and key keep their order, those of key null have none. Default: the
-   * row's primary key; null for what is emitted by an event without `table`.
+   * The ordering scope: messages of one destination and key keep their order, those of key null have none. A property of
+   * the row is taken in its JSON form (a text as it is, null has no order), which an insert leaves to the database.
+   * Default: the row's primary key; null for what is emitted by an event without `table`.
    */
-  readonly key?: ((row: Row, context: WriteContext<Row>) => string | number | bigint | null) | null
+  readonly key?: Property | ((row: Row, context: WriteContext<Row>) => string | number | bigint | null) | null
   /** Further headers. */
   readonly headers?:
     | Readonly<Record<string, string>>
@@ -46,7 +47,10 @@ type OneOrMore<P> =
   | ({ readonly [K in keyof P]?: never } & { readonly publish: readonly P[] })
 
 /** An event bound to a table: everything is inferred from it. */
-export type TableEvent<T extends PgTable> = EventOptions<T["$inferSelect"]> &
+export type TableEvent<T extends PgTable> = EventOptions<
+  T["$inferSelect"],
+  keyof T["$inferSelect"] & string
+> &
   OneOrMore<Publication<T["$inferSelect"]>>
 
 /** An event bound by its name, or emitted only: its functions annotate their parameter. */
@@ -104,7 +108,7 @@ export interface EventPublication {
 /** The type of an event's bodies. */
 export type EventBody<E> = E extends { readonly "~body"?: (body: never) => infer Body } ? Body : never
 
-type AnyEvent = EventOptions<unknown> & { readonly table?: PgTable } & (
+type AnyEvent = EventOptions<unknown, string> & { readonly table?: PgTable } & (
     | Publication<unknown>
     | { readonly publish: readonly Publication<unknown>[] }
   )
@@ -114,7 +118,9 @@ export interface CompiledEvent {
   readonly name: string
   readonly table: PgTable | undefined
   readonly operations: ReadonlySet<Operation>
-  readonly options: EventOptions<unknown>
+  readonly options: EventOptions<unknown, string>
+  /** Of the property that `key` names. */
+  readonly keyColumn: NamedColumn | undefined
   readonly delay: number | null
   readonly timeToLive: number | null
   readonly publications: readonly CompiledPublication[]
@@ -156,6 +162,16 @@ export const compileEvent = (name: string, definition: unknown): CompiledEvent =
   if (fault !== undefined) throw wrong(fault)
   if (table !== undefined && key === undefined && primaryKey(table).length === 0)
     throw wrong("its table has no primary key: give a `key` (null for no order)")
+  const keyColumn =
+    typeof key === "string" && table !== undefined
+      ? namedColumns(table).find(({ property }) => property === key)
+      : undefined
+  if (typeof key === "string" && keyColumn === undefined)
+    throw wrong(
+      table === undefined
+        ? "a `key` that names a property needs `table`"
+        : `\`key\` names ${JSON.stringify(key)}, which is no property of its table`,
+    )
   if (table !== undefined && event.old && primaryKey(table).length === 0)
     throw wrong("its table has no primary key, by which `old` pairs the rows")
   if (availableAt !== undefined && event.delay !== undefined)
@@ -174,6 +190,7 @@ export const compileEvent = (name: string, definition: unknown): CompiledEvent =
     table,
     operations: new Set(operations),
     options: event,
+    keyColumn,
     delay: millis(event.delay, () => wrong("`delay` is no finite duration")),
     timeToLive: millis(event.timeToLive, () => wrong("`timeToLive` is no finite duration")),
     publications: publications.map((publication) => compilePublication(name, table, publication)),

@@ -27,7 +27,9 @@ export const partsOf = (
   if (when !== undefined || availableAt !== undefined) return undefined
   if (typeof headers === "function" || typeof key === "function") return undefined
   const json = jsonOf(event, schema, namedColumns(table))
-  const keyText = key === null ? "NULL::text" : keySql(event, schema, primaryKey(table), json)
+  const { keyColumn } = event
+  const keyColumns = keyColumn === undefined ? primaryKey(table) : [keyColumn]
+  const keyText = key === null ? "NULL::text" : keySql(event, schema, keyColumns, json)
   if (keyText === undefined) return undefined
   const parts: Part[] = []
   for (const { destinations, columns: made, version, contentType } of event.publications) {
@@ -77,7 +79,7 @@ const concat = (pieces: readonly string[]): string => {
   return calls.join(" || ")
 }
 
-/** The default key, as `defaultKey` makes it. */
+/** The key that columns make, as `keyOfColumns` makes it. */
 const keySql = (
   event: CompiledEvent,
   schema: string,

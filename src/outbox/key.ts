@@ -30,10 +30,10 @@ export const primaryKey = (table: PgTable): readonly NamedColumn[] => {
 const keys = new WeakMap<PgTable, readonly NamedColumn[]>()
 
 /**
- * The default key of a row: the primary key's JSON form (a string as it is, other values as JSON text); several columns
- * as a JSON array. Throws `NoJsonForm`.
+ * The key that columns make of a row, its primary key by default: their JSON form (a string as it is, other values as JSON
+ * text); several columns as a JSON array. Throws `NoJsonForm`.
  */
-export const defaultKey = (
+export const keyOfColumns = (
   columns: readonly NamedColumn[],
   row: Readonly<Record<string, unknown>>,
 ): string => {

@@ -5,7 +5,7 @@ import type { AnyTransaction } from "./append.ts"
 import type { Written } from "./drafts.ts"
 import { OutboxError } from "./error.ts"
 import { type InsertQuery, insertReturning } from "./insert.ts"
-import { byKey, defaultKey, type NamedColumn, namedColumns, primaryKey } from "./key.ts"
+import { byKey, keyOfColumns, type NamedColumn, namedColumns, primaryKey } from "./key.ts"
 
 /** What happens where an upsert meets a row, as in Drizzle's `onConflictDoUpdate`. */
 export interface UpsertConfig<T extends PgTable> {
@@ -135,8 +135,11 @@ const paired = (
   before: readonly Row[],
   columns: readonly NamedColumn[],
 ): Written[] => {
-  const olds = new Map(before.map((row) => [defaultKey(columns, row), row]))
-  return after.map((row) => ({ row, old: olds.size === 0 ? undefined : olds.get(defaultKey(columns, row)) }))
+  const olds = new Map(before.map((row) => [keyOfColumns(columns, row), row]))
+  return after.map((row) => ({
+    row,
+    old: olds.size === 0 ? undefined : olds.get(keyOfColumns(columns, row)),
+  }))
 }
 
 /** The condition that a row has the same values in `columns` as one of `rows`. */

@@ -27,6 +27,9 @@ const bad: readonly (readonly [string, unknown])[] = [
   ["without `table`", { destination: "/q", fields: ["id"] }],
   ["no Drizzle table", { table: {}, destination: "/q" }],
   ["no primary key", { table: keyless, destination: "/q" }],
+  ['`key` names "nam", which is no property', { table, destination: "/q", key: "nam" }],
+  ['`key` names "toString"', { table, destination: "/q", key: "toString" }],
+  ["a `key` that names a property needs `table`", { destination: "/q", serializer, key: "name" }],
   ["by which `old` pairs", { table: keyless, destination: "/q", key: null, old: true }],
   ["`operations` is empty", { table, destination: "/q", operations: [] }],
   ['no operation "insrt"', { table, destination: "/q", operations: ["insrt"] }],
@@ -81,4 +84,5 @@ it("refuses settings that are none", () => {
 it("takes a table without a primary key when the key is given", () => {
   expect(() => defineOutbox({ a: { table: keyless, destination: "/q", key: null } })).not.toThrow()
   expect(() => defineOutbox({ a: { table: keyless, destination: "/q", key: (k) => k.name } })).not.toThrow()
+  expect(() => defineOutbox({ a: { table: keyless, destination: "/q", key: "name" } })).not.toThrow()
 })

@@ -105,6 +105,19 @@ for (const [driver, open] of Object.entries(databases)) {
       ["fields", { fields: ["text", "id", 'it\'s "a\\b" {c} $1', "zoned"] }, {}],
       ["a version and headers", { version: "v'\\1", headers: { "a'": 'b"\\' } }, { correlationId: "c'\\" }],
       ["no key", { key: null }, {}],
+      ...[
+        "uuid",
+        "int",
+        "big",
+        "exact",
+        "yes",
+        "char",
+        'it\'s "a\\b" {c} $1',
+        "local",
+        "span",
+        "host",
+        "made",
+      ].map((key): [string, object, object] => [`the key ${key}`, { key }, {}]),
       ["a moment and an end", { timeToLive: "1 hour" }, { availableAt: new Date("2100-01-01T00:00:00Z") }],
       ["a moment that has come", {}, { availableAt: new Date(0) }],
       ["several destinations", { destination: ["/a", "/b'\\"] }, {}],
@@ -360,9 +373,14 @@ describe("what SQL refuses", () => {
     })
   })
 
-  it.each(["a\rb", "a\nb"])("is the key %j", async (note) => {
+  it.each([
+    ["a\rb", undefined],
+    ["a\nb", undefined],
+    ["a\nb", "note"],
+  ])("is the key %j", async (note, key) => {
     const keyed = pg.pgTable("notes", { note: pg.text().primaryKey() })
-    expect(await refusal({ notes: { table: keyed, destination: "/q" } }, { note }, {}, keyed)).toMatchObject({
+    const event = { table: keyed, destination: "/q", ...(key !== undefined && { key }) }
+    expect(await refusal({ notes: event }, { note }, {}, keyed)).toMatchObject({
       reason: "key",
       event: "notes",
       message: `event "notes": the key ${JSON.stringify(note)} contains CR, LF or NUL`,

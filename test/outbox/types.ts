@@ -61,7 +61,13 @@ const { withOutbox, emit, effect, events } = defineOutbox({
     serializer: (o) => ({ order_id: o.id, at: o.at, n: 1n, maybe: o.photo ?? undefined }),
   },
   whole: { table: orders, destination: (o) => [o.customerId], operations: ["insert"] },
-  some: { table: orders, destination: ["/a", "/b"], fields: ["id", "seen", "tags"], operations: ["update"] },
+  some: {
+    table: orders,
+    destination: ["/a", "/b"],
+    fields: ["id", "seen", "tags"],
+    key: "customerId",
+    operations: ["update"],
+  },
   several: {
     table: lines,
     operations: ["insert", "delete"],
@@ -186,6 +192,10 @@ export const definitions = () => [
   defineOutbox({ orders: { table: orders, destination: "/a", serializer: (o) => o.nothing } }),
   // @ts-expect-error unfit serializer: its parameter is no row of the table
   defineOutbox({ orders: { table: orders, destination: "/a", serializer: (o: { id: number }) => o.id } }),
+  // @ts-expect-error the key is no property of the row
+  defineOutbox({ orders: { table: orders, destination: "/a", key: "customer" } }),
+  // @ts-expect-error a `key` that names a property needs `table`
+  defineOutbox({ payments: { destination: "/a", serializer: (p: Payment) => p, key: "id" } }),
   // @ts-expect-error unknown option
   defineOutbox({ orders: { table: orders, destination: "/a", serialiser: 1 } }),
   // @ts-expect-error `fields` needs `table`

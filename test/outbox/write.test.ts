@@ -196,6 +196,35 @@ it("keys a row by its primary key: text as it is, numbers as digits, several col
   ])
 })
 
+it("keys a row by the property that is named, whatever is done to it; null has no order", async () => {
+  const { withOutbox, emit } = defineOutbox({
+    seats: { table: seats, destination: "/topic/seats", key: "guest", fields: ["number"] },
+  })
+  const seat = { room: "keyed", number: 1n, guest: null }
+  await test.db.transaction(async (tx) => {
+    await withOutbox(tx, seats, seat)
+    await withOutbox.update(tx, seats, { guest: "12" }, eq(seats.room, "keyed"))
+    await withOutbox.upsert(
+      tx,
+      seats,
+      { ...seat, guest: "b" },
+      { target: [seats.room, seats.number], set: { guest: "b" } },
+    )
+    await withOutbox.delete(tx, seats, eq(seats.room, "keyed"))
+    await emit(tx, "seats", { ...seat, guest: "c" })
+  })
+  expect((await test.messages()).map((m) => [m.operation, m.key])).toEqual([
+    ["insert", null],
+    ["update", "12"],
+    ["upsert", "b"],
+    ["delete", "b"],
+    ["emit", "c"],
+  ])
+  await expect(
+    test.db.transaction((tx) => emit(tx, "seats", { room: "keyed", number: 1n } as never)),
+  ).rejects.toMatchObject({ _tag: "OutboxError", reason: "key" })
+})
+
 it("binds by table or by the name given to pgTable, never to an unknown table", async () => {
   await expect(
     test.db.transaction((tx) => withOutbox(tx, notes as never, { note: "" } as never)),
