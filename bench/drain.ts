@@ -11,6 +11,7 @@ import { compare, interleave, ratioOf } from "./support/compare.ts"
 import {
   deleteQueue,
   drain,
+  emptyQueue,
   fastestWindow,
   figuresOf,
   framesOf,
@@ -112,7 +113,7 @@ const withActiveMq = async (lab: Lab, database: Database): Promise<void> => {
         destination: `/${kind}/bench`,
         count: lab.once ? 500 : 10_000,
         idHeader: undefined,
-        clean: async () => {},
+        clean: () => emptyQueue(activemq.stompUrl, `/${kind}/bench`),
       })
   } finally {
     await activemq.remove()

@@ -1,9 +1,11 @@
 /** A standing backlog and what drains it: a relay, or a bare publisher of the same frames. */
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
 import { Broker, wireHeaders } from "drizzle-outbox/broker"
 import { layerPolling, layerPostgres, runRelay } from "drizzle-outbox/relay"
 import { Effect, Layer, Logger } from "effect"
+import { rawStomp } from "../../test/support/stomp-client.ts"
 import type { Frame } from "./bare-publisher.ts"
 import { interleave } from "./compare.ts"
 import { fill } from "./fill.ts"
@@ -142,4 +144,23 @@ export const deleteQueue = async (managementUrl: string, queue: string): Promise
     method: "DELETE",
     headers: { authorization },
   })
+}
+
+/** No broker says over STOMP that a queue is empty: so many milliseconds without a message do. */
+const SILENCE_MILLIS = 500
+
+/** Takes all that is in a queue, so that none of it fills the broker's memory in the repeats to come. */
+export const emptyQueue = async (brokerUrl: string, destination: string): Promise<void> => {
+  const client = await rawStomp(brokerUrl)
+  let last = performance.now()
+  await client.subscribe(
+    destination,
+    () => {
+      last = performance.now()
+    },
+    { ack: "auto", "activemq.prefetchSize": "1000" },
+  )
+  while (performance.now() - last < SILENCE_MILLIS) await sleep(SILENCE_MILLIS / 5)
+  client.close()
+  await client.closed
 }
