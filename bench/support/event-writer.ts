@@ -47,11 +47,11 @@ serve(async ({ database, destination, keys }: EventWriterConfig) => {
   const answer = async ({ perSecond, seconds, perTransaction }: Load): Promise<Loaded> => {
     const moments = poisson(perSecond / perTransaction, seconds)
     const began = now()
-    await openLoop(moments, async () => {
+    const begun = await openLoop(moments, async () => {
       const rows = Array.from({ length: perTransaction }, row)
       await transaction(db, (tx) => withOutbox(tx, orders, rows))
     })
-    return { written: moments.length * perTransaction, seconds: (now() - began) / 1000 }
+    return { written: begun.length * perTransaction, seconds: (now() - began) / 1000 }
   }
   return { answer, close: () => client.end() }
 })
