@@ -204,7 +204,7 @@ const run = async (
   const rate = loaded.written / loaded.seconds
   // Half a second of messages are on their way at the most, and no more of them in the end than in the middle.
   const late = underway.slice(Math.floor(underway.length / 2)).map(([, count]) => count)
-  const flat = median(late.slice(-5)) <= perSecond / 2 && loaded.seconds < seconds * 1.05 + 0.5
+  const flat = median(late.slice(-5)) <= perSecond / 2 && loaded.written >= 0.95 * perSecond * loaded.seconds
   const share = (factor: number) =>
     Object.fromEntries(
       names.map((name, index) => [name, rounded(factor * (after[index]! - before[index]!), 3)]),
