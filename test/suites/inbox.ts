@@ -489,11 +489,11 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
         yield* bury(harness, arrival("d", "d"))
         yield* inbox.start(scope, arrival("s", "s"), undefined)
         assert.strictEqual(yield* inbox.purge(scope, 60_000, 10), 0)
-        yield* harness.wait(100)
+        yield* harness.wait(1000)
         yield* claim(harness, [arrival("young", null)])
-        assert.strictEqual(yield* inbox.purge(scope, 90, 2), 2)
-        assert.strictEqual(yield* inbox.purge(scope, 90, 2), 1)
-        assert.strictEqual(yield* inbox.purge(scope, 90, 2), 0)
+        assert.strictEqual(yield* inbox.purge(scope, 900, 2), 2)
+        assert.strictEqual(yield* inbox.purge(scope, 900, 2), 1)
+        assert.strictEqual(yield* inbox.purge(scope, 900, 2), 0)
         assert.deepStrictEqual(
           (yield* harness.rows).map((row) => `${row.consumer} ${row.id} ${row.state}`).toSorted(),
           [
