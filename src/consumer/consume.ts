@@ -81,7 +81,14 @@ export const consume: {
   callable(handler)
   return define<never>(source, single(options), {
     _tag: "Messages",
-    call: ([message], work) => handler(Object.assign(work, message) as never),
+    call: ([message], work) =>
+      handler({
+        ...message,
+        tx: work.tx,
+        get signal() {
+          return work.signal
+        },
+      } as never),
   })
 }
 

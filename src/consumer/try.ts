@@ -28,20 +28,12 @@ export interface Passage {
   readonly settle: () => void
 }
 
-/** A class, as an object with a getter of its own costs more than the rest of the call. */
-class HandlerWork implements Work {
-  readonly tx: AnyTransaction
-  readonly #ending: Ending
-
-  constructor(tx: AnyTransaction, ending: Ending) {
-    this.tx = tx
-    this.#ending = ending
-  }
-
-  get signal(): AbortSignal {
-    return this.#ending.signal
-  }
-}
+const workOf = (tx: AnyTransaction, ending: Ending): Work => ({
+  tx,
+  get signal() {
+    return ending.signal
+  },
+})
 
 /**
  * The tries of a consumer's messages. Each fails with `RolledBack` when the handler did, and with `StoreError` when the
@@ -118,7 +110,7 @@ export const makeTries = ({
     const messages = passages.map(messageOf)
     const [only] = messages
     if (messages.length === 1 && only !== undefined) carryOn(tx, only.cause)
-    await callHandler((ending) => handle.call(messages, new HandlerWork(tx, ending)), {
+    await callHandler((ending) => handle.call(messages, workOf(tx, ending)), {
       context,
       tx,
       timeoutMillis,
