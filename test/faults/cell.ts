@@ -210,5 +210,7 @@ const keep = (result: CellResult, history: unknown, output: string): void => {
   writeFileSync(join(folder, "result.json"), JSON.stringify(result, undefined, 2))
   writeFileSync(join(folder, "history.json"), JSON.stringify(history))
   writeFileSync(join(folder, "output.log"), output)
-  console.error(`  history and output of the processes: ${folder}`)
+  console.error(`  history and output of the processes: ${folder}; their last warnings:`)
+  const warnings = output.split("\n").filter((line) => /"level":"(warn|error)"/.test(line))
+  for (const line of warnings.slice(-12)) console.error(`    ${line.slice(0, 300)}`)
 }

@@ -9,40 +9,40 @@ export interface InFlight {
   readonly count: () => number
   /** Ids of all that was sent and may not be recorded: what is in flight, and what was confirmed lately. */
   readonly exposed: () => ReadonlyArray<string>
+  /** From this moment on the database may not answer, and others may hold the lanes before the relay knows that its lease is over. */
+  readonly databaseAway: () => void
   /** The process behind the link is no more, or as good as that: its connections count no more. */
   readonly abandon: () => void
   /** Messages that were in flight, or confirmed and not recorded, when a connection ended, of all that have: so many may come again. */
   readonly cutOff: () => Promise<number>
   /** When the last confirmation, or the last acknowledgement, passed. */
   readonly lastAt: () => number
-  /** SENDs that have passed. */
-  readonly sent: () => number
 }
 
 /** So many confirmed ids are kept: more than a window. */
 const KEPT = 3000
 
-/** `unrecorded`: how many of these messages the database does not show as published now. */
-export const watchFrames = (unrecorded: (ids: ReadonlyArray<string>) => Promise<number>): InFlight => {
+/** `unrecorded`: how many of these messages were not recorded as published at this moment. */
+export const watchFrames = (
+  unrecorded: (ids: ReadonlyArray<string>, at: Date) => Promise<number>,
+): InFlight => {
   const links = new Set<Connection>()
   const cuts: Array<Promise<number>> = []
   let lastAt = 0
-  let sent = 0
+  let awaySince: Date | undefined
   const confirm = ({ confirmed }: Connection, ids: ReadonlyArray<string>) => {
     lastAt = monotonic()
     confirmed.push(...ids)
     if (confirmed.length > 2 * KEPT) confirmed.splice(0, confirmed.length - KEPT)
   }
-  /** While the database is away nobody knows, and the bound is then rather too low. */
   const cut = async (inFlight: ReadonlyArray<string>, confirmed: ReadonlyArray<string>) =>
-    inFlight.length + (confirmed.length === 0 ? 0 : await unrecorded(confirmed).catch(() => 0))
+    inFlight.length + (confirmed.length === 0 ? 0 : await unrecorded(confirmed, awaySince ?? new Date()))
   return {
     tap: () => {
       const link: Connection = { waiting: new Map(), transactions: new Map(), confirmed: [], deliveries: 0 }
       links.add(link)
       const up = frames((command, header) => {
         if (command === "SEND") {
-          sent++
           const id = header("outbox-message-id") ?? ""
           const transaction = header("transaction")
           if (transaction === undefined) link.waiting.set(header("receipt") ?? "", [id])
@@ -78,10 +78,12 @@ export const watchFrames = (unrecorded: (ids: ReadonlyArray<string>) => Promise<
       return count
     },
     exposed: () => [...links].flatMap((link) => [...idsOf(link), ...link.confirmed]),
+    databaseAway: () => {
+      awaySince = new Date()
+    },
     abandon: () => links.clear(),
     cutOff: async () => (await Promise.all(cuts)).reduce((sum, count) => sum + count, 0),
     lastAt: () => lastAt,
-    sent: () => sent,
   }
 }
 

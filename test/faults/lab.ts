@@ -9,7 +9,6 @@ import { random } from "../support/random.ts"
 import { monotonic, sleep, until } from "./clock.ts"
 import { type ConsumerUnit, startConsumerUnit } from "./consumers.ts"
 import type { Cell } from "./fault.ts"
-import type { InFlight } from "./in-flight.ts"
 import { type Observer, observe } from "./observer.ts"
 import { createTables } from "./orders.ts"
 import { type RelayUnit, startRelayUnit } from "./relays.ts"
@@ -38,6 +37,9 @@ export interface Lab {
   readonly close: () => Promise<void>
 }
 
+/** For a database that comes and goes. The driver asks for array types where nobody catches it when the connection ends meanwhile. */
+const enduring = { onnotice: () => {}, backoff: () => 0.1, fetch_types: false }
+
 /** Keys of the orders: `k0` and so on. */
 export const KEYS = 60
 /** What a message that the broker was made to refuse bears once it is mended: its attempts are not burned. */
@@ -54,12 +56,12 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number, rate:
     const [server, broker] = [await servers.postgres(), await servers.broker(cell.broker)]
     const dice = random(seed)
     const name = `f_${randomBytes(5).toString("hex")}`
-    const admin = postgres(server.url, { max: 1, onnotice: () => {}, backoff: () => 0.1 })
+    const admin = postgres(server.url, { max: 1, ...enduring })
     closing.push(() => admin.end({ timeout: 1 }))
     await admin.unsafe(`CREATE DATABASE ${name}`)
     closing.push(() => admin.unsafe(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`))
     const direct = server.url.replace(/\/postgres$/, `/${name}`)
-    const sql = postgres(direct, { max: 3, onnotice: () => {}, backoff: () => 0.1 })
+    const sql = postgres(direct, { max: 3, ...enduring })
     closing.push(() => sql.end({ timeout: 1 }))
     await Effect.runPromise(migrate(sql))
     await createTables(sql)
@@ -94,7 +96,7 @@ export const startLab = async (cell: Cell, servers: Servers, seed: number, rate:
         databaseUrl,
         brokerUrl: broker.url,
         env,
-        unrecorded: (ids) => unrecordedOf(sql, ids),
+        unrecorded: (ids, at) => unrecordedAt(sql, ids, at),
       })
       closing.push(relay.close)
       relays.push(relay)
@@ -166,7 +168,7 @@ export const recovery = async (
   const names = await until(async () => {
     const holders = await lab.sql<{ name: string; lanes: number }[]>`
       SELECT r.name, count(*)::int AS lanes FROM outbox.lanes l JOIN outbox.relays r ON r.id = l.relay_id
-      WHERE r.expires_at > clock_timestamp() AND r.id <> ALL(${gone}::uuid[]) GROUP BY 1`
+      WHERE r.expires_at > clock_timestamp() AND r.id <> ALL(${`{${gone.join()}}`}::text::uuid[]) GROUP BY 1`
     const held = holders.reduce((sum, { lanes }) => sum + lanes, 0)
     return held === 64 ? new Set(holders.map(({ name }) => name)) : undefined
   }, patience)
@@ -201,29 +203,21 @@ export const consumerRecovery = async (
 /** What is in flight from each relay. */
 export const framesOf = ({ relays }: Lab) => relays.map(({ frames }) => frames)
 
-/** How many of these messages are not recorded as published. */
-export const unrecordedOf = async (sql: postgres.Sql, ids: ReadonlyArray<string>): Promise<number> => {
-  const [row] = await sql`
-    SELECT count(*)::int AS n FROM outbox.messages m JOIN json_array_elements_text(${JSON.stringify(ids)}::text::json) i ON m.id = i::uuid
-    WHERE m.published_at IS NULL`
-  return row?.["n"] as number
-}
-
-/** How many messages are sent without being recorded while relays cannot reach the database, or may have been just before. */
-export const unrecordedDuring = async (
+/**
+ * How many of these messages were not recorded as published at this moment, by the time of their record, which is of the
+ * same clock. Asks until the database answers; in vain it gives 0, a bound that is too low.
+ */
+export const unrecordedAt = async (
   sql: postgres.Sql,
-  frames: ReadonlyArray<InFlight>,
-  outage: () => Promise<void>,
-): Promise<number> => {
-  const sent = () => frames.reduce((sum, one) => sum + one.sent(), 0)
-  const before = sent()
-  const unrecorded = await unrecordedOf(
-    sql,
-    frames.flatMap((one) => one.exposed()),
-  )
-  await outage()
-  return unrecorded + sent() - before
-}
+  ids: ReadonlyArray<string>,
+  at: Date,
+): Promise<number> =>
+  (await until(async () => {
+    const [row] = await sql<[{ n: number }]>`
+      SELECT count(*)::int AS n FROM outbox.messages m JOIN json_array_elements_text(${JSON.stringify(ids)}::text::json) i ON m.id = i::uuid
+      WHERE m.published_at IS NULL OR m.published_at > ${at.toISOString()}::timestamptz`
+    return row.n
+  }, PATIENCE)) ?? 0
 
 /** Waits until so many messages are in flight on these links, or after a while until one is. */
 export const whenInFlight = async (

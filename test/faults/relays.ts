@@ -29,8 +29,8 @@ export interface RelayUnitOptions {
   readonly databaseUrl: string
   readonly brokerUrl: string
   readonly env: Readonly<Record<string, string>>
-  /** How many of these messages are not recorded as published. */
-  readonly unrecorded: (ids: ReadonlyArray<string>) => Promise<number>
+  /** How many of these messages were not recorded as published at this moment. */
+  readonly unrecorded: (ids: ReadonlyArray<string>, at: Date) => Promise<number>
 }
 
 export const startRelayUnit = async (options: RelayUnitOptions): Promise<RelayUnit> => {

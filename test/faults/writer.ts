@@ -44,6 +44,8 @@ const write = async (settings: WriterSettings): Promise<void> => {
       onnotice: () => {},
       backoff: () => 0.1,
       connect_timeout: 5,
+      // What the driver asks for by itself ends the process when its connection is reset.
+      fetch_types: false,
     })
     return { client, db: drizzle(client) }
   }

@@ -20,7 +20,7 @@ afterEach(cleanups.run)
 
 const drivers: Record<string, (url: string) => { db: AnyDatabase; close: () => Promise<void> }> = {
   "postgres.js": (url) => {
-    const client = postgres(url, { max: 1, onnotice: () => {}, backoff: () => 0.05 })
+    const client = postgres(url, { max: 1, onnotice: () => {}, backoff: () => 0.05, fetch_types: false })
     return { db: postgresJs(client), close: () => client.end({ timeout: 1 }) }
   },
   "node-postgres": (url) => {

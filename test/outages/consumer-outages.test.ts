@@ -114,7 +114,12 @@ describe("a consumer's database", () => {
   it("may crash, come back, and shoot backends in mid-handler: effects once, nothing dead", async () => {
     const server = await startPostgres()
     cleanups.add(server.remove)
-    const direct = postgres(server.url, { max: 2, onnotice: () => {}, backoff: () => 0.1 })
+    const direct = postgres(server.url, {
+      max: 2,
+      onnotice: () => {},
+      backoff: () => 0.1,
+      fetch_types: false,
+    })
     cleanups.add(() => direct.end({ timeout: 1 }))
     await Effect.runPromise(migrate(direct))
     await createEffects(direct)

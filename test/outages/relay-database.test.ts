@@ -17,7 +17,7 @@ describe("the relay's database", () => {
     const raw = await rawStomp(stompUrl)
     const arrived: (RawFrame & { readonly destination: string })[] = []
     await raw.subscribe(destination, (frame) => arrived.push({ ...frame, destination }))
-    const sql = postgres(server.url, { max: 2, onnotice: () => {}, backoff: () => 0.1 })
+    const sql = postgres(server.url, { max: 2, onnotice: () => {}, backoff: () => 0.1, fetch_types: false })
     await Effect.runPromise(migrate(sql))
     await writeMessages(sql, { count: 40_000, keys: 100, destination })
     const relay = spawnRelay(server.url, stompUrl)

@@ -166,7 +166,7 @@ describe("transaction(db, effect)", () => {
       yield* Fiber.interrupt(fiber)
       const busy = yield* Effect.promise(
         () => test.sql`SELECT state, query FROM pg_stat_activity
-          WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'`,
+          WHERE backend_type = 'client backend' AND datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'`,
       )
       assert.deepStrictEqual([...busy], [])
       yield* Effect.promise(() =>

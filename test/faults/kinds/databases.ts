@@ -2,14 +2,19 @@
 import postgres from "postgres"
 import { sleep } from "../clock.ts"
 import type { Fault, Injection } from "../fault.ts"
-import { framesOf, type Lab, recovery, unrecordedDuring, whenInFlight } from "../lab.ts"
+import { framesOf, type Lab, recovery, whenInFlight } from "../lab.ts"
 
 const rabbit = ["RabbitMQ"] as const
+
+const away = (lab: Lab): void => {
+  for (const frames of framesOf(lab)) frames.databaseAway()
+}
 
 const restart =
   (mode: "fast" | "immediate") =>
   async (lab: Lab): Promise<Injection> => {
     const inFlight = await whenInFlight(framesOf(lab))
+    away(lab)
     await lab.postgres.stop(mode)
     await sleep(lab.dice.next() * 1000)
     await lab.postgres.start()
@@ -43,10 +48,9 @@ export const backends: Fault = {
   recovery: 2,
   inject: async (lab) => {
     const inFlight = await whenInFlight(framesOf(lab))
-    const unrecorded = await unrecordedDuring(lab.sql, framesOf(lab), async () => {
-      await terminate(lab)
-    })
-    return { inFlight, recovered: recovery(lab), unrecorded }
+    away(lab)
+    await terminate(lab)
+    return { inFlight, recovered: recovery(lab) }
   },
 }
 
@@ -62,7 +66,7 @@ export const exhausted: Fault = {
     const hogs: postgres.Sql[] = []
     const hog = async () => {
       while (!over) {
-        const sql = postgres(url, { max: 1, onnotice: () => {}, connect_timeout: 2 })
+        const sql = postgres(url, { max: 1, onnotice: () => {}, connect_timeout: 2, fetch_types: false })
         const taken = await sql`SELECT 1`.then(
           () => true,
           () => false,
@@ -76,14 +80,13 @@ export const exhausted: Fault = {
     }
     const hogging = Array.from({ length: 8 }, hog)
     await sleep(1500)
-    const unrecorded = await unrecordedDuring(lab.sql, framesOf(lab), async () => {
-      await terminate(lab)
-      await sleep(2000)
-      over = true
-      await Promise.all(hogging)
-      await Promise.all(hogs.map((sql) => sql.end({ timeout: 1 })))
-    })
-    return { inFlight, recovered: recovery(lab), unrecorded }
+    away(lab)
+    await terminate(lab)
+    await sleep(2000)
+    over = true
+    await Promise.all(hogging)
+    await Promise.all(hogs.map((sql) => sql.end({ timeout: 1 })))
+    return { inFlight, recovered: recovery(lab) }
   },
 }
 
@@ -95,11 +98,10 @@ export const pooler: Fault = {
   bouncer: true,
   inject: async (lab) => {
     const inFlight = await whenInFlight(framesOf(lab))
-    const unrecorded = await unrecordedDuring(lab.sql, framesOf(lab), async () => {
-      await lab.bouncer?.stop()
-      await sleep(lab.dice.next() * 1000)
-      await lab.bouncer?.start()
-    })
-    return { inFlight, recovered: recovery(lab), unrecorded }
+    away(lab)
+    await lab.bouncer?.stop()
+    await sleep(lab.dice.next() * 1000)
+    await lab.bouncer?.start()
+    return { inFlight, recovered: recovery(lab) }
   },
 }

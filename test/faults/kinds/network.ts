@@ -1,7 +1,7 @@
 /** The network between relays and broker, or relays and database. */
 import { sleep } from "../clock.ts"
 import type { Fault } from "../fault.ts"
-import { framesOf, type Lab, recovery, unrecordedDuring, whenInFlight } from "../lab.ts"
+import { framesOf, type Lab, recovery, whenInFlight } from "../lab.ts"
 import { HEARTBEAT, LEASE, type RelayUnit } from "../relays.ts"
 
 const both = ["RabbitMQ", "ActiveMQ"] as const
@@ -89,13 +89,10 @@ export const databaseStalled: Fault = {
   inject: async (lab, turn) => {
     const { database, frames } = lab.relays[turn % lab.relays.length] as RelayUnit
     const inFlight = await whenInFlight([frames])
-    const unrecorded = await unrecordedDuring(lab.sql, [frames], async () => {
-      database.hold("up", "down")
-      // Its connections to the broker end with its lease, and what they carry has been counted.
-      frames.abandon()
-      await sleep((LEASE + 1 + lab.dice.next()) * 1000)
-      database.resume()
-    })
-    return { inFlight, recovered: recovery(lab), unrecorded }
+    frames.databaseAway()
+    database.hold("up", "down")
+    await sleep((LEASE + 1 + lab.dice.next()) * 1000)
+    database.resume()
+    return { inFlight, recovered: recovery(lab) }
   },
 }

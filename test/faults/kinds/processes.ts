@@ -3,7 +3,7 @@ import { existsSync } from "node:fs"
 import { installPackage } from "../../support/debian.ts"
 import { sleep } from "../clock.ts"
 import type { Fault, Injection } from "../fault.ts"
-import { consumerRecovery, type Lab, recovery, unrecordedOf, whenInFlight } from "../lab.ts"
+import { consumerRecovery, type Lab, recovery, unrecordedAt, whenInFlight } from "../lab.ts"
 import { HEARTBEAT, LEASE, type RelayUnit } from "../relays.ts"
 
 const both = ["RabbitMQ", "ActiveMQ"] as const
@@ -19,7 +19,7 @@ const abandoned = async ({ sql }: Lab, { frames }: RelayUnit): Promise<number> =
   await sleep(ON_THE_WAY)
   const exposed = frames.exposed()
   frames.abandon()
-  return unrecordedOf(sql, exposed)
+  return unrecordedAt(sql, exposed, new Date())
 }
 
 /** Under which ids it holds lanes now. */
