@@ -121,6 +121,37 @@ export const inboxSuite = (name: string, make: Effect.Effect<InboxHarness, never
       }))
 
     for (const ordered of [true, false])
+      test(`tells in a batch what each message is (${ordered ? "ordered" : "not ordered"})`, (harness) =>
+        Effect.gen(function* () {
+          yield* claim(harness, [arrival("handled", "p")])
+          yield* harness.inbox.start(scope, arrival("started", "free"), undefined)
+          yield* park(harness, arrival("parked", "p"), 60_000)
+          const batch = [
+            arrival("z-new", "free"),
+            arrival("parked", "p"),
+            arrival("behind", "p"),
+            arrival("null", null),
+            arrival("handled", "p"),
+            arrival("started", "free"),
+            arrival("behind", "p"),
+            arrival("z-new", "free"),
+            arrival("a-new", "free"),
+          ]
+          const behind = ordered ? "behind" : "fresh"
+          assert.deepStrictEqual(yield* claim(harness, batch, ordered), [
+            "fresh",
+            "settled",
+            behind,
+            "fresh",
+            "settled",
+            "fresh",
+            ordered ? "behind" : "settled",
+            "settled",
+            "fresh",
+          ])
+        }))
+
+    for (const ordered of [true, false])
       test(`waits for a twin and is settled by it (${ordered ? "ordered" : "not ordered"})`, (harness) =>
         Effect.gen(function* () {
           const first = yield* held(harness, [arrival("a")], ordered)
