@@ -58,16 +58,19 @@ export const anonymous = (incoming: Incoming): Arrival => ({
   body: incoming.body,
 })
 
-/** The headers that are the message's, without those of its delivery. */
+/** The headers of a delivery, which are not the message's. */
+const DELIVERY = new Set(["ack", "subscription", "message-id", "content-length", "redelivered"])
+
 const own = (headers: Readonly<Record<string, string>>): Record<string, string> => {
-  const {
-    ack: _ack,
-    subscription: _subscription,
-    "message-id": _messageId,
-    "content-length": _length,
-    redelivered: _redelivered,
-    ...rest
-  } = headers
+  const rest: Record<string, string> = {}
+  for (const name in headers) {
+    if (DELIVERY.has(name)) continue
+    const value = headers[name] as string
+    // An assignment would be one to the object's prototype.
+    if (name === "__proto__")
+      Object.defineProperty(rest, name, { value, enumerable: true, writable: true, configurable: true })
+    else rest[name] = value
+  }
   return rest
 }
 

@@ -43,12 +43,19 @@ const findBody = (bytes: Buffer, from: number, looked: number): number => {
   return -1
 }
 
+/** Objects that inherit nothing. Made with `new` they are as fast as others; `Object.create(null)` makes a hash table. */
+class Headers {
+  [name: string]: string
+}
+Object.setPrototypeOf(Headers.prototype, null)
+Reflect.deleteProperty(Headers.prototype, "constructor")
+
 const parseHead = (text: string): { command: string; headers: Record<string, string> } => {
   const lines = text.split("\n")
   const command = trimCr(lines[0] as string)
   // CONNECTED is the one frame whose headers are not escaped.
   const decode = command === "CONNECTED" ? (value: string) => value : unescaped
-  const headers: Record<string, string> = Object.create(null)
+  const headers = new Headers()
   for (let index = 1; index < lines.length; index++) {
     const line = trimCr(lines[index] as string)
     if (line === "") continue
