@@ -45,7 +45,7 @@ export interface ConsumerOptions {
   readonly timeout?: Duration.Input
   /** Handlers at a time, each with a key and a database connection of its own. Default 8. */
   readonly parallel?: number
-  /** Deliveries that the broker hands out before the first is settled. Default 100. */
+  /** Deliveries that the broker hands out before the first is settled. Default 100; eight batches, where a handler takes batches. */
   readonly prefetch?: number
   /** So many different keys that fail in a row make the consumer pause. Default 10. */
   readonly pauseAfter?: number
@@ -111,6 +111,9 @@ const OPTIONS = [
   ...["headers", "name", "onTick"],
 ]
 
+/** Batches are handled one after another: so many are on their way from a broker that is slow to hand out the next. */
+const BATCHES = 8
+
 /** Checks options for one destination; throws a `ConsumerError`. */
 export const settingsOf = (
   options: ConsumerOptions & { readonly batch?: BatchOptions },
@@ -142,7 +145,7 @@ export const settingsOf = (
     maxStarts: positive("maxStarts", options.maxStarts ?? 3),
     timeoutMillis: time("timeout", options.timeout ?? "60 seconds"),
     parallel: positive("parallel", options.parallel ?? 8),
-    prefetch: positive("prefetch", options.prefetch ?? Math.max(100, 2 * (options.batch?.size ?? 0))),
+    prefetch: positive("prefetch", options.prefetch ?? Math.max(100, BATCHES * (options.batch?.size ?? 0))),
     pauseAfter: positive("pauseAfter", options.pauseAfter ?? 10),
     deadLetter: deadLetterOf(options.deadLetter, queue),
     retentionMillis: time("retention", options.retention ?? "30 days"),
