@@ -261,16 +261,20 @@ it("what the database was away for before the handler began costs a message no a
 })
 
 it("what waits begins in the same write as the commit before it", async () => {
-  const given: string[] = []
+  let given: string[] = []
   const client = postgres(database.url, { onnotice: () => {}, debug: (_, text) => void given.push(text) })
-  try {
+  // Begun by itself it would read "begin  DEFERRABLE", as postgres.js puts it together.
+  const followed = () => given.filter((text) => text === "begin DEFERRABLE").length
+  const round = async (turn: number) => {
+    given = []
     const handled: string[] = []
-    for (const id of ["m1", "m2", "m3"]) await send({}, { "outbox-message-id": id, "outbox-key": id })
+    const waiting = ["m1", "m2", "m3"].map((id) => `${id}-${turn}`)
+    for (const id of waiting) await send({}, { "outbox-message-id": id, "outbox-key": id })
     const consumer = consume("/queue/orders", { ...options, parallel: 1 }, async ({ id }) => {
       handled.push(id)
     })
     running = startConsumer(consumer, { db: drizzle({ client }), broker })
-    await eventually(() => expect(handled).toEqual(["m1", "m2", "m3"]))
+    await eventually(() => expect(handled).toEqual(waiting))
     await running.stop()
     const work = given.filter((text) => /^(begin|commit|SELECT .*inbox_claim_one)/s.test(text))
     const words = work.map((text) => text.trim().split(/\s+/)[0])
@@ -280,11 +284,14 @@ it("what waits begins in the same write as the commit before it", async () => {
       "SELECT",
       "commit",
     ])
-    // Begun by itself it would read "begin  DEFERRABLE", as postgres.js puts it together.
-    expect(given.filter((text) => text === "begin DEFERRABLE")).toHaveLength(2)
     expect(await database.sql`SELECT count(*)::int AS n FROM outbox.inbox WHERE state = 'handled'`).toEqual([
-      { n: 3 },
+      { n: 3 * turn },
     ])
+  }
+  try {
+    // One that took longer than its connection may be kept, as on a busy machine, is followed by none.
+    for (let turn = 1; turn === 1 || (turn <= 10 && followed() < 2); turn++) await round(turn)
+    expect(followed()).toBe(2)
   } finally {
     await client.end()
   }
