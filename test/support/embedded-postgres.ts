@@ -34,11 +34,14 @@ export const freePort = (): Promise<number> =>
     })
   })
 
-/** Initialises and starts a server. `settings` are postgresql.conf settings. */
-export const startPostgres = async (settings: Record<string, string> = {}): Promise<PostgresServer> => {
+/** Initialises and starts a server. `settings` are postgresql.conf settings; its folder is made in `place`. */
+export const startPostgres = async (
+  settings: Record<string, string> = {},
+  place = tmpdir(),
+): Promise<PostgresServer> => {
   restoreLibraryLinks()
   const port = await freePort()
-  const folder = mkdtempSync(join(tmpdir(), "drizzle-outbox-pg-"))
+  const folder = mkdtempSync(join(place, "drizzle-outbox-pg-"))
   const lines: string[] = []
   const options = {
     databaseDir: join(folder, "data"),
