@@ -133,6 +133,10 @@ export const settingsOf = (
   if (strange !== undefined) throw wrong(`there is no option ${JSON.stringify(strange)}`)
   if (order !== "key" && order !== "none") throw wrong('`order` is "key" or "none"')
   const queue = queueOf(consumer, destination, options.queue)
+  const batch = options.batch && {
+    size: positive("batch.size", options.batch.size ?? 100),
+    millis: time("batch.within", options.batch.within ?? "20 millis"),
+  }
   const settings: ConsumerSettings = {
     consumer,
     queue,
@@ -145,7 +149,7 @@ export const settingsOf = (
     maxStarts: positive("maxStarts", options.maxStarts ?? 3),
     timeoutMillis: time("timeout", options.timeout ?? "60 seconds"),
     parallel: positive("parallel", options.parallel ?? 8),
-    prefetch: positive("prefetch", options.prefetch ?? Math.max(100, BATCHES * (options.batch?.size ?? 0))),
+    prefetch: positive("prefetch", options.prefetch ?? Math.max(100, BATCHES * (batch?.size ?? 0))),
     pauseAfter: positive("pauseAfter", options.pauseAfter ?? 10),
     deadLetter: deadLetterOf(options.deadLetter, queue),
     retentionMillis: time("retention", options.retention ?? "30 days"),
@@ -153,13 +157,7 @@ export const settingsOf = (
     headers: options.headers ?? {},
     name: options.name ?? `${hostname()}:${process.pid}`,
     onTick: options.onTick ?? Effect.void,
-    batch:
-      options.batch === undefined
-        ? undefined
-        : {
-            size: positive("batch.size", options.batch.size ?? 100),
-            millis: time("batch.within", options.batch.within ?? "20 millis"),
-          },
+    batch,
   }
   if (settings.timeoutMillis < 1) throw wrong("`timeout` is at least a millisecond")
   return settings

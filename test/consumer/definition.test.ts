@@ -22,6 +22,14 @@ const { events } = defineOutbox({
 })
 const handler = async () => {}
 
+it("is handed eight batches by default, and 100 deliveries at least", () => {
+  const prefetch = (options: Parameters<typeof settingsOf>[0]) => settingsOf(options, "/queue/a").prefetch
+  expect(prefetch({ consumer: "c" })).toBe(100)
+  expect(prefetch({ consumer: "c", batch: {} })).toBe(800)
+  expect(prefetch({ consumer: "c", batch: { size: 5 } })).toBe(100)
+  expect(prefetch({ consumer: "c", batch: { size: 50 }, prefetch: 60 })).toBe(60)
+})
+
 describe("a definition that cannot work is refused at once", () => {
   it.each<[string, () => unknown, RegExp]>([
     ["no name", () => consume("/queue/a", { consumer: " " }, handler), /needs a name/],
@@ -161,6 +169,11 @@ describe("identity", () => {
         of({ "outbox-message-id": "1", ack: "1", subscription: "s", "message-id": "m" }).arrival.headers,
       ),
     ).toEqual(["outbox-message-id"])
+    const strange = JSON.parse('{"outbox-message-id": "1", "__proto__": "p", "toString": "t"}') as Record<
+      string,
+      string
+    >
+    expect(Object.entries(of(strange).arrival.headers)).toEqual(Object.entries(strange))
   })
 
   it("begins a conversation where the message belongs to none", () => {
