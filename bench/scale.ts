@@ -16,8 +16,8 @@ import { median, rounded } from "./support/statistics.ts"
 
 const RELAYS = [1, 2, 4]
 const LANES = 64
-/** So many times the messages that are counted leave through each relay before. */
-const WARM_UP = 0.4
+/** So many times the messages that are counted leave through each relay before: the engine compiles for longer than it seems. */
+const WARM_UP = 0.6
 /** The relay's default lease, milliseconds. */
 const LEASE = 10_000
 
@@ -57,7 +57,7 @@ const scaled = async (
   name: string,
   broker: string | undefined,
 ): Promise<void> => {
-  const count = lab.once ? 1000 : broker === undefined ? 100_000 : 50_000
+  const count = lab.once ? 1000 : broker === undefined ? 100_000 : 80_000
   const shares = new Map(RELAYS.map((relays) => [relays, [] as string[]]))
   const costs = new Map(RELAYS.map((relays) => [relays, [] as Cost[]]))
   const contestants = Object.fromEntries(

@@ -10,8 +10,8 @@ const SLOWER = 1.25
 /** After a read that found all there was, a nudge waits for so many times as long as that took, and so many milliseconds at the most: nudges may come faster than anybody can read. */
 const BREATH = 1
 const LONGEST_BREATH_MILLIS = 2
-/** For so many milliseconds after a read the next one waits for a full batch of room. */
-const FULL_MILLIS = 25
+/** For so many milliseconds after a read the next one waits for room for a full batch, or for a quarter of the window: the rest of it keeps the broker busy. */
+const FULL_MILLIS = 100
 /** Pause between looks for what is due, and for the writers that keep gaps open, in milliseconds. */
 const DUE_MILLIS = 1000
 const WRITERS_MILLIS = 100
@@ -37,7 +37,7 @@ export const readLoop = Effect.fnUntraced(function* (state: RelayState, drained:
   const round = Effect.fnUntraced(function* () {
     const now = state.now()
     postponed = false
-    const full = Math.min(state.settings.batch, state.settings.window)
+    const full = Math.min(state.settings.batch, state.settings.window / 4)
     const least =
       state.window.suspects.any() || state.window.flights.size === 0
         ? 1

@@ -37,6 +37,8 @@ export interface SessionEvents {
   /** Every frame but the answer to DISCONNECT, and the receipts of plain numbers. */
   readonly onFrame: (frame: Frame) => void
   readonly onReceipt: (receipt: number) => void
+  /** For how many milliseconds what comes next may be gathered; 0 where somebody waits for it. */
+  readonly gatherMillis: () => number
   /** Once. */
   readonly onEnd: (end: SessionEnd) => void
 }
@@ -126,6 +128,7 @@ export const openSession = (
   const wire = openWire(endpoint, options.tls, options.heartbeat, {
     onOpen: () => socket.opened(),
     onData,
+    gatherMillis: events.gatherMillis,
     onClose: (error, said) => end({ _tag: "socket", error, said }),
   })
   const queue = makeWriteQueue(wire.write)

@@ -18,6 +18,8 @@ export interface Subscriptions {
   readonly onReceipt: (id: string) => void
   /** True when the ERROR was about a subscription that is being made. */
   readonly onError: (receipt: string | undefined, meaning: ErrorMeaning, words: string) => boolean
+  /** Deliveries that are not settled yet. */
+  readonly held: () => number
   readonly end: (words: string) => void
 }
 
@@ -25,6 +27,7 @@ interface Entry {
   readonly id: string
   readonly subscription: Subscription
   readonly deliver: (message: Incoming) => void
+  held: number
   /** Settles the call of `subscribe`, once. */
   answer: ((failure: BrokerError | undefined) => void) | undefined
 }
@@ -52,7 +55,7 @@ export const makeSubscriptions = (connection: {
   ) =>
     Effect.callback<Entry, BrokerError>((resume) => {
       const id = `s-${prefix}-${++counter}`
-      const entry: Entry = { id, subscription, deliver, answer: undefined }
+      const entry: Entry = { id, subscription, deliver, held: 0, answer: undefined }
       const fail = (error: BrokerError) => {
         close(entry)
         resume(Effect.fail(error))
@@ -97,6 +100,7 @@ export const makeSubscriptions = (connection: {
     return (command: "ACK" | "NACK") => () => {
       if (settled || !connection.live() || !entries.has(entry.id)) return
       settled = true
+      entry.held--
       connection.write(encodeFrame(command, { id: ack }))
     }
   }
@@ -114,7 +118,7 @@ export const makeSubscriptions = (connection: {
         entries.delete(receipt)
         resume(error === undefined ? Effect.void : Effect.fail(error))
       }
-      entries.set(receipt, { id: receipt, subscription, deliver: () => {}, answer })
+      entries.set(receipt, { id: receipt, subscription, deliver: () => {}, held: 0, answer })
       connection.write(encodeFrame("UNSUBSCRIBE", { id, receipt, ...headers }))
     })
 
@@ -145,6 +149,7 @@ export const makeSubscriptions = (connection: {
     onMessage: ({ headers, body }) => {
       const entry = entries.get(headers["subscription"] ?? "")
       if (entry === undefined) return
+      entry.held++
       const settle = settler(entry, headers["ack"] ?? headers["message-id"] ?? "")
       entry.deliver({
         // What came through a virtual topic of ActiveMQ names its queue.
@@ -180,6 +185,11 @@ export const makeSubscriptions = (connection: {
         entry.answer(failure(entry, words))
       }
       return found
+    },
+    held: () => {
+      let held = 0
+      for (const entry of entries.values()) held += entry.held
+      return held
     },
     end: (words) => {
       for (const entry of [...entries.values()]) entry.answer?.(failure(entry, words))

@@ -1,5 +1,5 @@
 /** Bytes to and from a broker: TCP, TLS or WebSocket. */
-import { connect as connectTcp, isIP, type Socket } from "node:net"
+import { connect as connectTcp, isIP, type OnReadOpts, type Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
 import { WebSocket } from "ws"
 import type { Endpoint } from "./endpoint.ts"
@@ -23,9 +23,14 @@ export interface TlsOptions {
 export interface WireEvents {
   readonly onOpen: () => void
   readonly onData: (bytes: Buffer) => void
+  /** For how many milliseconds what comes next may be gathered; 0 where somebody waits for it. */
+  readonly gatherMillis: () => number
   /** Once, at the end; with the error that ended it and what the peer said of it, if any. */
   readonly onClose: (error: Error | undefined, said: string | undefined) => void
 }
+
+/** A read takes so many bytes at the most. */
+const READ_BYTES = 64 * 1024
 
 export interface Wire {
   readonly write: (bytes: Uint8Array, done: () => void) => void
@@ -44,13 +49,23 @@ export const isWebSocket = ({ scheme }: Endpoint): boolean => scheme === "ws" ||
 const openSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wire => {
   const { host, port } = endpoint
   const secure = endpoint.scheme === "stomps"
+  const onread: OnReadOpts = {
+    buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+    callback: (length: number, buffer: Uint8Array) => {
+      // The buffer is used again, and what is made of the bytes are views.
+      events.onData(Buffer.from(buffer.subarray(0, length)))
+      const millis = events.gatherMillis()
+      if (millis > 0) setTimeout(() => socket.resume(), millis)
+      return millis === 0
+    },
+  }
+  const to = { host, port, onread }
   const socket: Socket = secure
-    ? connectTls({ servername: isIP(host) === 0 ? host : "", ...tls, host, port })
-    : connectTcp({ host, port })
+    ? connectTls({ servername: isIP(host) === 0 ? host : "", ...tls, ...to })
+    : connectTcp(to)
   let failure: Error | undefined
   socket.setNoDelay(true)
   socket.once(secure ? "secureConnect" : "connect", events.onOpen)
-  socket.on("data", events.onData)
   socket.on("error", (error) => {
     failure ??= error
   })
