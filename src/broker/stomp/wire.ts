@@ -49,14 +49,23 @@ export const isWebSocket = ({ scheme }: Endpoint): boolean => scheme === "ws" ||
 const openSocket = (endpoint: Endpoint, tls: TlsOptions, events: WireEvents): Wire => {
   const { host, port } = endpoint
   const secure = endpoint.scheme === "stomps"
+  let gathering = false
+  const gather = (millis: number) => {
+    gathering = true
+    setTimeout(() => {
+      gathering = false
+      socket.resume()
+    }, millis)
+  }
   const onread: OnReadOpts = {
     buffer: Buffer.allocUnsafeSlow(READ_BYTES),
     callback: (length: number, buffer: Uint8Array) => {
       // The buffer is used again, and what is made of the bytes are views.
       events.onData(Buffer.from(buffer.subarray(0, length)))
       const millis = events.gatherMillis()
-      if (millis > 0) setTimeout(() => socket.resume(), millis)
-      return millis === 0
+      // Of what TLS has read already each record comes by itself.
+      if (millis > 0 && !gathering) gather(millis)
+      return !gathering
     },
   }
   const to = { host, port, onread }
