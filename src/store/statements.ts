@@ -137,11 +137,12 @@ export const makeStatements = (sql: Sql, schema: string) => {
         ), orphans AS (
           SELECT lane FROM ${lanes} WHERE relay_id IS NULL OR relay_id NOT IN (SELECT id FROM live)
         ), free AS (
-          SELECT l.lane FROM ${lanes} l
+          -- One that was taken after this statement began has another token by the time it is locked.
+          SELECT l.lane FROM ${lanes} l JOIN ${lanes} s ON s.lane = l.lane AND s.token = l.token
           WHERE (l.relay_id IS NULL OR l.relay_id NOT IN (SELECT id FROM live)) AND (SELECT alive FROM share)
           ORDER BY l.lane
           LIMIT greatest(0, (SELECT ceil(${LANES}::float8 / greatest(live, 1))::int FROM share) - (SELECT count(*)::int FROM mine))
-          FOR UPDATE SKIP LOCKED
+          FOR UPDATE OF l SKIP LOCKED
         ), taken AS (
           UPDATE ${lanes} l SET relay_id = ${tick.relay}::uuid, token = l.token + 1 FROM free WHERE l.lane = free.lane
           RETURNING l.lane, l.token
