@@ -74,7 +74,8 @@ describe.each(["stomp", "stomps"] as const)("openWire of %s", (scheme) => {
     expect(text).toBe(Array.from({ length: 300 }, (_, n) => `${n},`).join(""))
   })
 
-  it("gathers what comes meanwhile, where it may", async () => {
+  // Where a turn takes longer than the gathering, as on a busy machine, there is nothing to gather.
+  it("gathers what comes meanwhile, where it may", { retry: 4 }, async () => {
     const gathered = await readOf(2, 300)
     const each = await readOf(0, 300)
     expect(gathered.reads).toBeLessThan(each.reads / 3)
