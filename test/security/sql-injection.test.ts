@@ -229,6 +229,14 @@ it(`filters of the dead find what equals them, or holds the words as they stand 
   }
   await fill()
   const lower = (one: string) => one.toLowerCase()
+  const matching = (filter: { event?: string; destination?: string; key?: string; error?: string }): number =>
+    values.filter(
+      (one) =>
+        (filter.event ?? one.event) === one.event &&
+        (filter.destination ?? one.destination) === one.destination &&
+        (filter.key ?? one.key) === one.key &&
+        lower(one.error).includes(lower(filter.error ?? "")),
+    ).length
   for (let run = 0; run < 30; run++) {
     const pick = values[below(values.length)] as (typeof values)[number]
     const part = run % 3 === 0 ? text(2) : [...pick.error].slice(below(4), 4 + below(6)).join("")
@@ -239,13 +247,7 @@ it(`filters of the dead find what equals them, or holds the words as they stand 
       { error: part },
       { event: text(), error: part },
     ]) {
-      const wanted = values.filter(
-        (one) =>
-          (filter.event ?? one.event) === one.event &&
-          (filter.destination ?? one.destination) === one.destination &&
-          (filter.key ?? one.key) === one.key &&
-          lower(one.error).includes(lower(filter.error ?? "")),
-      ).length
+      const wanted = matching(filter)
       assert.strictEqual(await countDead(sql, "outbox", filter), wanted, JSON.stringify(filter))
       assert.strictEqual(await countInboxDead(sql, "outbox", filter), wanted, JSON.stringify(filter))
     }
@@ -259,7 +261,7 @@ it(`filters of the dead find what equals them, or holds the words as they stand 
     const batch = { ...everything, until: await readNow(sql) }
     assert.lengthOf(await work(sql, "outbox", stranger, batch), 0)
     const [{ error }] = values as [(typeof values)[number]]
-    assert.lengthOf(await work(sql, "outbox", { error }, batch), 1, work.name)
+    assert.lengthOf(await work(sql, "outbox", { error }, batch), matching({ error }), work.name)
     await fill()
   }
 })
