@@ -32,49 +32,29 @@ export interface Draft {
 export const append = async (tx: AnyTransaction, schema: string, drafts: readonly Draft[]): Promise<void> => {
   const [first] = drafts
   if (first === undefined) return
-  if (drafts.length === 1) await run(tx, statements(schema).one, textsOf(first))
+  if (drafts.length === 1)
+    await run(
+      tx,
+      statements(schema).one,
+      COLUMNS.map(([, , text]) => text(first)),
+    )
   else await run(tx, statements(schema).many, lists(drafts))
 }
 
 type Text = string | null
 
-/** A draft as the texts of the columns in `COLUMNS`. */
-const textsOf = (draft: Draft): Text[] => {
-  const { body, due, timeToLive } = draft
-  // PostgreSQL's text has no NUL.
-  const isText = typeof body === "string" && !body.includes("\0")
-  return [
-    draft.event,
-    draft.operation,
-    draft.destination,
-    draft.version,
-    draft.key,
-    draft.headers,
-    draft.contentType,
-    isText ? body : null,
-    isText ? null : base64(typeof body === "string" ? Buffer.from(body) : body),
-    due instanceof Date ? due.toISOString() : null,
-    typeof due === "number" ? String(due) : null,
-    timeToLive === null ? null : String(timeToLive),
-  ]
-}
-
 /** The drafts as array literals: the count of groups, each draft's group from 1, and the columns. */
 const lists = (drafts: readonly Draft[]): Text[] => {
-  const rows = drafts.map(textsOf)
   let groups = 0
   let last: number | undefined
-  const places = drafts.map(({ group }) => {
+  let places = ""
+  for (const { group } of drafts) {
     if (group !== last) groups++
+    places += last === undefined ? groups : `,${groups}`
     last = group
-    return groups
-  })
+  }
   try {
-    return [
-      String(groups),
-      `{${places.join(",")}}`,
-      ...COLUMNS.map((_, column) => list(rows.map((row) => row[column] as Text))),
-    ]
+    return [String(groups), `{${places}}`, ...COLUMNS.map(([, , text]) => list(drafts, text))]
   } catch (cause) {
     throw new OutboxError({
       reason: "too-large",
@@ -85,35 +65,48 @@ const lists = (drafts: readonly Draft[]): Text[] => {
 }
 
 /** An array literal; null stands for nothing but nulls. Most columns have one value over and over: it is written once. */
-const list = (values: readonly Text[]): Text => {
-  let last: Text = null
-  let written = "NULL"
-  let text = ""
-  for (const value of values) {
-    if (value !== last) {
-      last = value
-      written = value === null ? "NULL" : `"${value.replace(/["\\]/g, "\\$&")}"`
-    }
-    text += text === "" ? written : `,${written}`
+const list = (drafts: readonly Draft[], text: (draft: Draft) => Text): Text => {
+  const values = drafts.map(text)
+  const [first = null] = values
+  if (values.every((value) => value === first)) {
+    if (first === null) return null
+    const element = quoted(first)
+    return `{${`${element},`.repeat(values.length - 1)}${element}}`
   }
-  return last === null && values.every((value) => value === null) ? null : `{${text}}`
+  let elements = ""
+  for (const value of values)
+    elements += `${elements === "" ? "" : ","}${value === null ? "NULL" : quoted(value)}`
+  return `{${elements}}`
 }
 
-/** What a statement is given of each draft. */
-const COLUMNS = [
-  ["event", "text"],
-  ["operation", "text"],
-  ["destination", "text"],
-  ["version", "text"],
-  ["key", "text"],
-  ["headers", "text"],
-  ["content_type", "text"],
-  ["body", "text"],
-  ["bytes", "text"],
-  ["due", "timestamptz"],
-  ["delay", "float8"],
-  ["life", "float8"],
-] as const
+/** JSON escapes control characters and surrogates as an array cannot read them; all else alike, at a quarter of the time. */
+const quoted = (element: string): string =>
+  /^[ -\ud7ff\ue000-\uffff]*$/.test(element)
+    ? JSON.stringify(element)
+    : `"${element.replace(/["\\]/g, "\\$&")}"`
+
+/** PostgreSQL's text has no NUL: such a body travels as bytes. */
+const isText = (body: string | Uint8Array): body is string => typeof body === "string" && !body.includes("\0")
+
+/** What a statement is given of each draft: names, types, and the values as texts. */
+const COLUMNS: readonly (readonly [name: string, type: string, text: (draft: Draft) => Text])[] = [
+  ["event", "text", ({ event }) => event],
+  ["operation", "text", ({ operation }) => operation],
+  ["destination", "text", ({ destination }) => destination],
+  ["version", "text", ({ version }) => version],
+  ["key", "text", ({ key }) => key],
+  ["headers", "text", ({ headers }) => headers],
+  ["content_type", "text", ({ contentType }) => contentType],
+  ["body", "text", ({ body }) => (isText(body) ? body : null)],
+  [
+    "bytes",
+    "text",
+    ({ body }) => (isText(body) ? null : base64(typeof body === "string" ? Buffer.from(body) : body)),
+  ],
+  ["due", "timestamptz", ({ due }) => (due instanceof Date ? due.toISOString() : null)],
+  ["delay", "float8", ({ due }) => (typeof due === "number" ? String(due) : null)],
+  ["life", "float8", ({ timeToLive }) => (timeToLive === null ? null : String(timeToLive))],
+]
 
 const INTO = `("event", "operation", "destination", "version", "key", "headers", "content_type", "body", "body_bytes",
   "available_at", "expires_at"`

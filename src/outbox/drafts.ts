@@ -41,15 +41,10 @@ export const makeDrafts = async (writing: Writing): Promise<Draft[]> => {
       if (options.when !== undefined && !guarded(event, () => options.when?.(row, context))) continue
       fixed[index] ??= fixedOf(event, row, context, writing.options)
       const { headers, due, timeToLive } = fixed[index]
-      const shared = {
-        group: group++,
-        event: event.name,
-        operation: writing.operation,
-        key: keyOf(event, keyColumns, row, context),
-        headers: headers ?? headersOf(event, row, context, writing.options),
-        due: due === undefined ? dueOf(event, row, context, writing.options) : due,
-        timeToLive,
-      }
+      const its = group++
+      const key = keyOf(event, keyColumns, row, context)
+      const ownHeaders = headers ?? headersOf(event, row, context, writing.options)
+      const ownDue = due === undefined ? dueOf(event, row, context, writing.options) : due
       for (const publication of event.publications) {
         const destinations =
           publication.destinations ?? guarded(event, () => publication.resolve(row, context))
@@ -65,7 +60,19 @@ export const makeDrafts = async (writing: Writing): Promise<Draft[]> => {
           )
         const { contentType, version = null } = publication
         for (const destination of destinations)
-          drafts.push({ ...shared, destination, version, contentType, body })
+          drafts.push({
+            group: its,
+            event: event.name,
+            operation: writing.operation,
+            destination,
+            version,
+            key,
+            headers: ownHeaders,
+            contentType,
+            body,
+            due: ownDue,
+            timeToLive,
+          })
       }
     }
   }

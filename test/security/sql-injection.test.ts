@@ -25,7 +25,7 @@ import { eventually } from "../support/relay.ts"
 
 const seed = Number(process.env["OUTBOX_TEST_SEED"] ?? Date.now() % 1_000_000)
 const pieces = [
-  ..."'\"\\;%_*?&|{}[]()<>=~^#@!`$,.:/- \t\n\r",
+  ..."'\"\\;%_*?&|{}[]()<>=~^#@!`$,.:/- \t\n\r\b\f\v\x01\x1f\x7f",
   ..."''|\"\"|$$|$q$|$1|--|/*|*/|\\'|\\\\|');|E'|U&'\\0041'|::text|%s|\u2028|\u0085|é|漢|😀|\u202e|\ufeff".split(
     "|",
   ),
@@ -72,16 +72,19 @@ it(`what is written is what was given (seed ${seed})`, async () => {
       body: text(),
       id: line(),
     }
+    const own = {
+      headers: { [`x${given.header}`]: given.value },
+      key: () => given.key,
+    }
+    const json = { destination: given.destination, serializer: (body: string) => body }
+    const plain = { ...json, destination: `/queue/${line()}`, contentType: "text/plain" }
     const { emit } = defineOutbox({
-      [given.event]: {
-        destination: given.destination,
-        headers: { [`x${given.header}`]: given.value },
-        key: () => given.key,
-        serializer: (body: string) => body,
-      },
+      [given.event]: { ...own, ...json },
+      [`2${given.event}`]: { ...own, publish: [json, plain] },
     })
     await drizzle(database.sql).transaction(async (tx) => {
-      await emit(tx, given.event as never, given.body as never, { correlationId: given.id })
+      for (const event of [given.event, `2${given.event}`])
+        await emit(tx, event as never, given.body as never, { correlationId: given.id })
       await tx.execute(
         raw`SELECT outbox.emit(${given.event}, ${given.destination}, ${given.body}, ${given.key})`,
       )
@@ -94,6 +97,8 @@ it(`what is written is what was given (seed ${seed})`, async () => {
       rows.map((row) => ({ ...row })),
       [
         { event, destination, key, headers, body: JSON.stringify(given.body) },
+        { event: `2${event}`, destination, key, headers, body: JSON.stringify(given.body) },
+        { event: `2${event}`, destination: plain.destination, key, headers, body: given.body },
         { event, destination, key, headers: {}, body: given.body },
       ],
     )
