@@ -39,8 +39,8 @@ export interface Queues {
 const isQueue = (destination: string) =>
   destination.startsWith("/queue/") || destination.startsWith("/amq/queue/")
 
-const bytesOf = (body: string | Uint8Array) =>
-  typeof body === "string" ? new TextEncoder().encode(body) : body.slice()
+const utf8 = new TextEncoder()
+const bytesOf = (body: string | Uint8Array) => (typeof body === "string" ? utf8.encode(body) : body.slice())
 
 export const makeQueues = (): Queues => {
   const named = new Map<string, Queue>()
@@ -91,7 +91,7 @@ export const makeQueues = (): Queues => {
       const consumer = candidates.find(({ unacked, prefetch }) => unacked.size < prefetch)
       if (consumer === undefined) return
       // Round robin: the one that was served goes to the end.
-      if (elected === undefined)
+      if (elected === undefined && queue.consumers.length > 1)
         queue.consumers.push(...queue.consumers.splice(queue.consumers.indexOf(consumer), 1))
       hand(consumer, queue.ready.shift() as Stored)
     }

@@ -52,8 +52,11 @@ const raw: Decoder = (body, headers) => {
 export const isJson = (type: string): boolean =>
   type === "" || type === "application/json" || type.endsWith("+json")
 
-const contentTypeOf = (headers: Readonly<Record<string, string>>): string =>
-  (headers["content-type"] ?? "").split(";")[0]?.trim().toLowerCase() ?? ""
+const contentTypeOf = (headers: Readonly<Record<string, string>>): string => {
+  const type = headers["content-type"] ?? ""
+  const end = type.indexOf(";")
+  return (end < 0 ? type : type.slice(0, end)).trim().toLowerCase()
+}
 
 const json = (body: Uint8Array, headers: Readonly<Record<string, string>>): unknown => {
   const source = text(body)

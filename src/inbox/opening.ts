@@ -121,11 +121,13 @@ const follow = (unsafe: Unsafe, connection: Connection) => {
     const committed = on(connection, unsafe("commit", []))
     const begun = on(connection, unsafe(`begin ${MARK}`, []))
     const first = on(connection, unsafe(prepared.text, prepared.parameters, { prepare: true }))
-    const opened = Promise.all([begun, first]).then(([, rows]) => {
+    const opened = first.then(async (rows) => {
+      // Its own words, where it has failed.
+      if (rows.length === 0) await begun
       opening.rows = begunRows(rows)
       opening.follow = next
     })
-    for (const answer of [committed, opened]) answer.catch(() => {})
+    for (const answer of [committed, begun, opened]) answer.catch(() => {})
     return { committed, opened }
   }
   return next

@@ -160,8 +160,11 @@ const make = (db: AnyDatabase, schema: string): Inbox["Service"] => {
   }
 }
 
-const claimsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<Claim> =>
-  rows.map((row) => (row as { readonly claim: Claim }).claim)
+const claimsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<Claim> => {
+  const claims: Claim[] = []
+  for (const row of rows) claims.push((row as { readonly claim: Claim }).claim)
+  return claims
+}
 
 interface Defaults {
   readonly version: number
