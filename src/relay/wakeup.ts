@@ -38,6 +38,9 @@ export interface LocalNudge {
   readonly listeners: Set<() => void>
 }
 
+/** Between two NOTIFYs of a process, in milliseconds: each is a transaction, and those of all writers take turns. */
+const NOTIFY_PAUSE_MILLIS = 5
+
 export const Nudge = {
   /** For a relay that runs in the writer's process. */
   local: (): LocalNudge => {
@@ -52,8 +55,9 @@ export const Nudge = {
 
   /**
    * For relays elsewhere: NOTIFY through `sql`, a client of its own beside the one that writes, never inside the business
-   * transaction (where it would take a database-wide lock through the commit). One is under way at most; what comes
-   * meanwhile is one more after it. A failure is dropped: polling covers it.
+   * transaction (where it would take a database-wide lock through the commit). The first is sent at once; what comes while
+   * it is under way and for 5 ms after it is one more, as the relay looks again by itself so soon after each. A failure is
+   * dropped: polling covers it.
    */
   notify: (sql: Sql, schema = "outbox"): { readonly nudge: () => void } => {
     let running = false
@@ -64,8 +68,10 @@ export const Nudge = {
       sql`SELECT pg_notify(${channelOf(schema)}, '')`
         .catch(() => {})
         .then(() => {
-          running = false
-          if (again) run()
+          setTimeout(() => {
+            running = false
+            if (again) run()
+          }, NOTIFY_PAUSE_MILLIS).unref()
         })
     }
     return {

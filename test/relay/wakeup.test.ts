@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { layerMemory, MemoryBroker } from "../../src/broker/memory.ts"
-import { layerListen, layerLocal, Nudge, type Wakeup } from "../../src/relay/wakeup.ts"
+import { channelOf, layerListen, layerLocal, Nudge, type Wakeup } from "../../src/relay/wakeup.ts"
 import { layerPostgres } from "../../src/store/postgres.ts"
 import { createDatabase } from "../support/postgres.ts"
 import { eventually, startRelay, writeMessages } from "../support/relay.ts"
@@ -19,7 +19,7 @@ const idleRelay = (wakeup: (url: string) => Layer.Layer<Wakeup>) =>
     yield* Effect.promise(() =>
       eventually(() => assert.isTrue(lines.some((line) => line.text === "lanes taken"))),
     )
-    // Pauses grow by half from 2 ms: after six seconds the next is longer than this test waits.
+    // Pauses grow by a quarter from 2 ms: after six seconds the next is longer than this test waits.
     yield* Effect.sleep("6 seconds")
     const { accepted } = Context.get(context, MemoryBroker)
     const arrives = (count: number) =>
@@ -55,5 +55,31 @@ describe("wakeup", () => {
       assert.isBelow(yield* arrives(1), 500)
       assert.isFalse(lines.some((line) => /LISTEN hears nothing/.test(line.text)))
     }),
+  )
+
+  it.live(
+    "however fast nudges come, a process sends a notification every 5 ms at the most, and one after the last",
+    () =>
+      Effect.gen(function* () {
+        const { sql } = yield* Effect.acquireRelease(
+          Effect.promise(() => createDatabase()),
+          (database) => Effect.promise(() => database.drop()),
+        )
+        yield* Effect.promise(async () => {
+          const heard: number[] = []
+          const { unlisten } = await sql.listen(channelOf("outbox"), () => void heard.push(performance.now()))
+          const nudge = Nudge.notify(sql)
+          const began = performance.now()
+          for (let n = 0; n < 100; n++) {
+            await sql`SELECT 1`
+            nudge.nudge()
+          }
+          const last = performance.now()
+          await eventually(() => assert.isAtLeast(heard.at(-1) ?? 0, last))
+          await unlisten()
+          // A timer of Node's may be early by almost a millisecond.
+          assert.isAtMost(heard.length, (last - began) / 4 + 2)
+        })
+      }),
   )
 })
